@@ -1,0 +1,432 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// command is an operator's command on its way.
+type command struct {
+	Admin
+	next   int  // next volume to work on, for commands about all of them
+	agreed bool // the peer has consented to the change of volume next
+	forced bool // a Primary was made of data that is not known to be good
+	tries  int
+}
+
+const (
+	maxCommands = 64
+	maxTries    = 100 // of a command that finds a transient state; one every tick
+)
+
+// command starts an operator's command.
+func (r *Resource) command(a *Admin) { r.run(command{Admin: *a}) }
+
+func (r *Resource) reply(token uint64, result state.Result) {
+	if token == 0 {
+		return
+	}
+	e := r.fx.add(FxReply)
+	e.Token, e.Result = token, result
+}
+
+// later tries a command again when states have changed.
+func (r *Resource) later(c command) {
+	c.tries++
+	if len(r.commands) >= maxCommands || c.tries > maxTries {
+		r.reply(c.Token, state.InTransientState)
+		return
+	}
+	r.commands = append(r.commands, c)
+}
+
+func (r *Resource) retryCommands() {
+	list := r.commands
+	r.commands = nil
+	for _, c := range list {
+		r.run(c)
+	}
+}
+
+// finish answers a command, or keeps it for another try if the state was transient.
+func (r *Resource) finish(c command, result state.Result) {
+	if result == state.InTransientState || result == state.ConcurrentChange {
+		r.later(c)
+		return
+	}
+	r.reply(c.Token, result)
+}
+
+// run takes a command as far as it gets.
+func (r *Resource) run(c command) {
+	switch c.Kind {
+	case AdminConnect:
+		r.connect(c)
+		return
+	case AdminDisconnect:
+		r.disconnect(c)
+		return
+	case AdminPrimary:
+		r.promote(c)
+		return
+	case AdminSecondary:
+		r.demote(c)
+		return
+	case AdminOutdate:
+		r.outdate(c)
+		return
+	case AdminSuspendIO, AdminResumeIO:
+		r.suspend(c)
+		return
+	default:
+	}
+	v := r.volume(c.Vol)
+	if v == nil {
+		r.reply(c.Token, state.UnknownError)
+		return
+	}
+	switch c.Kind {
+	case AdminDetach:
+		v.detach(c)
+	case AdminInvalidate:
+		v.invalidate(c, state.StartingSyncT)
+	case AdminInvalidateRemote:
+		v.invalidate(c, state.StartingSyncS)
+	case AdminPauseSync, AdminResumeSync:
+		next := v.st
+		next.UserIsp = c.Kind == AdminPauseSync
+		r.finish(c, v.wish(next))
+	case AdminNewCurrentUUID:
+		v.newCurrentCommand(c)
+	default:
+		r.reply(c.Token, state.NotSupported)
+	}
+}
+
+func (r *Resource) connect(c command) {
+	k := &r.conn
+	if k.state != state.StandAlone {
+		r.reply(c.Token, state.NothingToDo)
+		return
+	}
+	if c.DiscardMyData && r.role() == state.Primary {
+		r.reply(c.Token, state.TwoPrimaries)
+		return
+	}
+	k.discardMyData, k.tentative = c.DiscardMyData, c.Tentative
+	r.startConnecting()
+	r.reply(c.Token, state.Success)
+}
+
+func (r *Resource) role() state.Role {
+	for _, v := range r.vols {
+		if v.st.Role == state.Primary {
+			return state.Primary
+		}
+	}
+	return state.Secondary
+}
+
+// disconnect ends the connection with the peer's consent, so that it does not take
+// it for a failure; without it if forced or if there is no connection.
+func (r *Resource) disconnect(c command) {
+	k := &r.conn
+	switch {
+	case k.state == state.StandAlone && c.agreed:
+		r.reply(c.Token, state.Success)
+	case k.state == state.StandAlone:
+		r.reply(c.Token, state.AlreadyStandAlone)
+	case k.draining || k.closing:
+		k.giveUp, c.agreed = true, true
+		r.later(c)
+	case !k.established() || c.Force:
+		r.dropConnection(c)
+	case r.change != nil:
+		r.later(c)
+	default:
+		mask, val := maskConn, state.Word(state.Disconnecting)<<4
+		r.change = &change{mask: mask, val: val, cmd: c}
+		if r.session().Version >= 100 {
+			r.sendChange(wire.CmdConnStChgReq, 0, mask, val)
+		} else {
+			r.sendChange(wire.CmdStateChgReq, 0, mask, val)
+		}
+	}
+}
+
+// dropConnection goes StandAlone without asking.
+func (r *Resource) dropConnection(c command) {
+	k := &r.conn
+	if k.phase != phaseDown {
+		r.giveUp(NoteNone)
+		c.agreed = true
+		r.later(c) // answered when it has come to rest
+		return
+	}
+	r.standAlone()
+	r.reply(c.Token, state.Success)
+}
+
+// disconnectAgreed: the peer will close the connection, and so do we.
+func (r *Resource) disconnectAgreed(c command) {
+	r.giveUp(NoteNone)
+	r.reply(c.Token, state.Success)
+}
+
+// promote makes all volumes Primary, one after the other (spec 5.6).
+func (r *Resource) promote(c command) {
+	if c.next == 0 && !c.agreed && r.conn.established() {
+		r.ping() // a dead peer should be noticed now rather than later
+	}
+	for ; c.next < len(r.vols); c.next++ {
+		v := r.vols[c.next]
+		if v.st.Role != state.Primary && !c.agreed {
+			if !v.tryPromote(&c) {
+				return
+			}
+		}
+		c.agreed = false
+		v.promoted(c.forced)
+	}
+	v := r.vols[len(r.vols)-1]
+	v.afterSuper(answer, c.Token)
+}
+
+// tryPromote asks for the role. It returns false if the command waits or has failed.
+func (v *volume) tryPromote(c *command) bool {
+	mask, val := maskRole, state.Word(state.Primary)
+	_, result := v.check(v.st.Apply(mask, val))
+	if result == state.NoUpToDateDisk && c.Force && v.st.Disk >= state.Inconsistent && v.st.Disk <= state.Consistent {
+		mask, val = mask|maskDisk, val|state.Word(state.UpToDate)<<9
+		c.forced = true
+	}
+	result, pending := v.propose(mask, val, *c)
+	if pending {
+		return false
+	}
+	if !result.OK() {
+		v.r.finish(*c, result)
+		return false
+	}
+	return true
+}
+
+// promoted records a promotion: a new generation if the peer does not take part in
+// it, and the mark that this node is Primary. No write is taken before it is on
+// disk (P04).
+func (v *volume) promoted(forced bool) {
+	d := v.disk
+	if d == nil {
+		return
+	}
+	v.r.conn.discardMyData = false
+	alone := v.st.Conn < state.Connected || v.st.PeerDisk <= state.Failed
+	if forced || d.sb.UUIDs.Bitmap() == 0 && alone {
+		d.sb.UUIDs.NewCurrent(v.r.random(), true)
+	}
+	v.setCurrent(d.sb.UUIDs.Current())
+	v.freeze()
+	if v.st.Conn >= state.Connected {
+		if forced {
+			v.sendUUIDs(0)
+		}
+		v.sendState()
+	}
+}
+
+// demote makes all volumes Secondary. Before the mark of a Primary leaves the disk,
+// everything that it protects must be settled: no request in progress, no
+// epoch unconfirmed, the data flushed and the bitmap written (B12).
+func (r *Resource) demote(c command) {
+	if r.role() != state.Primary {
+		r.reply(c.Token, state.NothingToDo)
+		return
+	}
+	r.tl.closeEpoch(r)
+	for _, v := range r.vols {
+		if v.frozen > 0 {
+			r.later(c)
+			return
+		}
+	}
+	if r.ios.inUse() > 0 || len(r.tl.closed) > 0 {
+		c.tries--
+		r.later(c)
+		return
+	}
+	for _, v := range r.vols {
+		next := v.st
+		next.Role = state.Secondary
+		if _, result := v.check(next); !result.OK() {
+			r.finish(c, result)
+			return
+		}
+	}
+	for _, v := range r.vols {
+		v.demoting(c)
+	}
+}
+
+// demoting is the first half for one volume: the state changes at once, the mark on
+// disk stays until the data and the bitmap are durable.
+func (v *volume) demoting(c command) {
+	next := v.st
+	next.Role = state.Secondary
+	token := uint64(0)
+	if v == v.r.vols[len(v.r.vols)-1] {
+		token = c.Token
+	}
+	if v.disk == nil || v.disk.metaBad {
+		v.wish(next)
+		v.sendDemotion()
+		v.r.reply(token, state.Success)
+		return
+	}
+	v.disk.keepPrimary = true
+	v.wish(next)
+	v.sendDemotion()
+	v.metaFlush(true)
+	v.afterPages(finishDemote, token)
+}
+
+func (v *volume) sendDemotion() {
+	if v.st.Conn >= state.Connected {
+		v.sendState()
+	}
+}
+
+// demoted is the second half.
+func (v *volume) demoted(token uint64) {
+	if v.disk == nil || v.st.Role == state.Primary {
+		v.r.reply(token, state.Success)
+		return
+	}
+	v.disk.keepPrimary = false
+	v.setCurrent(v.disk.sb.UUIDs.Current())
+	v.updateFlags()
+	v.afterSuper(answer, token)
+}
+
+func (r *Resource) outdate(c command) {
+	for _, v := range r.vols {
+		next := v.st
+		next.Disk = state.Outdated
+		if result := v.wish(next); !result.OK() {
+			r.finish(c, result)
+			return
+		}
+	}
+	r.vols[len(r.vols)-1].afterSuper(answer, c.Token)
+}
+
+func (r *Resource) suspend(c command) {
+	for _, v := range r.vols {
+		next := v.st
+		next.Susp = c.Kind == AdminSuspendIO
+		if c.Kind == AdminResumeIO {
+			next.SuspFen, next.SuspNod = false, false
+		}
+		v.force(next)
+	}
+	r.reply(c.Token, state.Success)
+}
+
+// detach takes the disk of a volume out of service with the peer's consent.
+func (v *volume) detach(c command) {
+	if v.disk == nil || v.st.Disk == state.Diskless {
+		v.r.reply(c.Token, state.IsDiskless)
+		return
+	}
+	if v.disk.failed {
+		v.detachTokens = append(v.detachTokens, c.Token)
+		return
+	}
+	if c.Force {
+		v.detachTokens = append(v.detachTokens, c.Token)
+		v.failDisk()
+		return
+	}
+	result, pending := v.propose(maskDisk, state.Word(state.Failed)<<9, c)
+	switch {
+	case pending:
+	case !result.OK():
+		v.r.finish(c, result)
+	default:
+		v.detachTokens = append(v.detachTokens, c.Token)
+	}
+}
+
+// detachedReply answers the commands that wait for a volume to be Diskless.
+func (r *Resource) detachedReply(v *volume) {
+	for _, t := range v.detachTokens {
+		r.reply(t, state.Success)
+	}
+	v.detachTokens = nil
+}
+
+// invalidate declares one of the copies worthless: StartingSyncT the own one,
+// StartingSyncS the peer's.
+func (v *volume) invalidate(c command, conn state.Conn) {
+	if c.agreed {
+		v.r.reply(c.Token, state.Success)
+		return
+	}
+	if v.st.Conn < state.Connected && v.disk != nil {
+		v.invalidateAlone(c, conn)
+		return
+	}
+	result, pending := v.propose(maskConn, state.Word(conn)<<4, c)
+	if !pending {
+		v.r.finish(c, result)
+	}
+}
+
+// invalidateAlone is invalidate without a connection: remembered by bits for the next
+// one.
+func (v *volume) invalidateAlone(c command, conn state.Conn) {
+	next := v.st
+	switch {
+	case conn == state.StartingSyncT && v.st.Role == state.Secondary && v.st.Conn == state.StandAlone:
+		next.Disk = state.Inconsistent
+	case conn == state.StartingSyncS && v.st.Role == state.Primary && v.st.Conn == state.StandAlone:
+		next.PeerDisk = state.Inconsistent
+	default:
+		v.r.reply(c.Token, state.NeedConnection)
+		return
+	}
+	v.force(next)
+	v.setAllBits()
+	v.afterSuper(answer, c.Token)
+}
+
+// newCurrentCommand begins a new generation by hand; with ClearBitmap a fresh pair is
+// declared equal without copying (spec 7.7).
+func (v *volume) newCurrentCommand(c command) {
+	if v.disk == nil {
+		v.r.reply(c.Token, state.IsDiskless)
+		return
+	}
+	d := v.disk
+	skip := c.ClearBitmap && v.st.Conn == state.Connected && v.r.session().Version >= 90 && d.sb.UUIDs.Current() == justCreated
+	if !skip && v.st.Conn != state.StandAlone {
+		v.r.reply(c.Token, state.NeedConnection)
+		return
+	}
+	primary := v.st.Role == state.Primary
+	d.sb.UUIDs.RotateSet(metadata.SlotBitmap, 0, primary)
+	d.sb.UUIDs.NewCurrent(v.r.random(), primary)
+	v.superChanged()
+	if c.ClearBitmap {
+		v.clearAllBits()
+	}
+	v.exposed = d.sb.UUIDs.Current()
+	if skip {
+		v.sendUUIDs(flagSkipSync)
+		d.sb.UUIDs[metadata.SlotBitmap] = 0
+		next := v.st
+		next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
+		v.force(next)
+	}
+	v.afterSuper(answer, c.Token)
+}

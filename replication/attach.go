@@ -1,0 +1,230 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/activitylog"
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// offer takes a backing device that the driver has opened. It is attached as soon as
+// no handshake is in progress, because the parameters that the peer was sent say
+// that there is no disk.
+func (v *volume) offer(a *Attach) {
+	v.pending = a
+	v.attachPending()
+}
+
+func (v *volume) attachPending() {
+	a := v.pending
+	if a == nil || v.disk != nil || v.rules().HandshakeInProgress || v.r.conn.phase != phaseDown && v.r.conn.phase != phaseUp {
+		return
+	}
+	v.pending = nil
+	v.attach(a)
+}
+
+// attach puts a disk into service (spec 2.3).
+func (v *volume) attach(a *Attach) {
+	sb := a.Superblock
+	found := sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
+		SuspendedPrimary: v.st.Role == state.Primary && v.st.SuspNod})
+	d := &disk{sb: sb, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}
+	if !v.makeLog(d) {
+		v.r.note(v, NoteMetaError)
+		v.r.fx.add(FxDetached).Vol = v.num
+		return
+	}
+	v.disk = d
+	v.crashed = found.CrashedPrimary
+	v.sizeAtAttach(d)
+	if found.SetAllBits {
+		v.setAllBits()
+	}
+	d.sb.UUIDs.SetRole(v.st.Role == state.Primary)
+	current := d.sb.UUIDs.Current()
+	v.neg = state.Negotiation{Matches: v.exposed == 0 || sameUUID(v.exposed, current) || v.st.Role != state.Primary,
+		Disk: diskState(found.Disk), PeerDisk: state.DUnknown}
+	if found.PeerOutdated {
+		v.neg.PeerDisk = state.Outdated
+	}
+	next := v.st
+	next.Disk = state.Attaching
+	v.force(next)
+	next = v.st
+	next.Disk = state.Negotiating
+	v.force(next)
+	if v.st.Disk > state.Diskless {
+		v.exposed = current
+	}
+	if v.st.Conn >= state.Connected {
+		v.peerUUIDs = peerUUIDs{}
+	}
+}
+
+// makeLog sizes the activity log. The ring on disk was initialised by whoever
+// replayed it, so numbers start from zero.
+func (v *volume) makeLog(d *disk) bool {
+	ring := activitylog.Ring{Stripes: d.layout.Striping.Stripes, StripeSize4K: d.layout.Striping.StripeSize4K}
+	set, err := activitylog.New(activitylog.ClampSlots(v.cfg.ALExtents, ring), ring)
+	if err != nil {
+		return false
+	}
+	d.al.set = set
+	d.sb.ALExtents = uint32(set.Slots())
+	return true
+}
+
+// sizeAtAttach agrees on a size with what is known of the peer.
+func (v *volume) sizeAtAttach(d *disk) {
+	if d.bm == nil {
+		d.bm = bitmap.New(0)
+	}
+	peer := v.peerSectors
+	if v.st.Conn < state.Connected {
+		peer = 0
+	}
+	last := max(d.sb.LASizeSectors, v.size)
+	v.resize(agreeSize(peer, d.limit(), last, v.userSize), true)
+}
+
+func diskState(d metadata.DiskState) state.Disk {
+	switch d {
+	case metadata.DiskOutdated:
+		return state.Outdated
+	case metadata.DiskConsistent:
+		return state.Consistent
+	case metadata.DiskUpToDate:
+		return state.UpToDate
+	default:
+		return state.Inconsistent
+	}
+}
+
+// diskDone dispatches the end of a disk operation.
+func (r *Resource) diskDone(ev *Event) {
+	i := ev.IO.index()
+	switch ev.IO.class() {
+	case classRequest:
+		v := r.ios.list[i].vol
+		v.ioReturned()
+		r.localDone(ioID(i), ev.Err)
+	case classPeer:
+		v := r.peer.list[i].vol
+		v.ioReturned()
+		r.peerDone(i, ev)
+	case classBarrier:
+		v := r.vols[i]
+		v.ioReturned()
+		r.barrierFlushed(v, ev.Err)
+	case classRSFlush:
+		v := r.vols[i]
+		v.ioReturned()
+		v.resyncFlushed(ev.Err)
+	case classRSSource:
+		v := r.vols[i]
+		v.ioReturned()
+		v.sourceFlushed(ev.Err)
+	}
+}
+
+func (v *volume) ioReturned() {
+	if v.disk != nil {
+		v.disk.inflight--
+	}
+}
+
+// localError applies on-io-error to a failed data operation (spec 10.1). A failed
+// flush is always a failed disk: what was written before it may be gone, and no
+// later flush will tell.
+func (v *volume) localError(op Op, sector, sectors uint64) {
+	e := v.r.note(v, NoteDiskError)
+	e.Op, e.Sector, e.Size = op, sector, uint32(sectors<<9)
+	if op == OpDiscard || v.disk == nil || v.disk.failed {
+		return
+	}
+	switch {
+	case v.cfg.OnIOError == OnErrorPassOn && op != OpFlush:
+		next := v.st
+		next.Disk = min(next.Disk, state.Inconsistent)
+		v.force(next)
+	case v.cfg.OnIOError == OnErrorCallHandler:
+		v.r.handler(v, HandlerLocalIOError)
+		v.failDisk()
+	default:
+		v.failDisk()
+	}
+}
+
+// failDisk takes the disk out of service.
+func (v *volume) failDisk() {
+	if v.disk == nil || v.disk.failed {
+		return
+	}
+	next := v.st
+	next.Disk = state.Failed
+	v.force(next)
+	v.abandonDisk()
+}
+
+// abandonDisk stops new I/O to the disk. The state says Failed or Diskless.
+func (v *volume) abandonDisk() {
+	d := v.disk
+	if d == nil || d.failed {
+		return
+	}
+	d.failed = true
+	for i := range v.r.ios.list {
+		if q := &v.r.ios.list[i]; q.vol == v {
+			q.logged = false
+		}
+	}
+	v.r.peer.forgetLog(v)
+	v.abandonLog()
+}
+
+// settleDisk puts metadata on its way at the end of a Step, and lets go of a failed
+// disk when the last I/O has returned: first the bitmap, so that what this node
+// missed from now on is not all that is known.
+func (v *volume) settleDisk() {
+	d := v.disk
+	if d == nil {
+		return
+	}
+	v.writeSuper()
+	v.kickAL()
+	v.pageStep()
+	if v.disk == d && d.failed && d.inflight == 0 && !d.leaving {
+		d.leaving = true
+		v.afterPages(finishDetach, 0)
+		if v.disk == d {
+			v.pageStep()
+		}
+	}
+	v.finishLeaving(d)
+}
+
+// detached runs when the bitmap of a failed disk is written.
+func (v *volume) detached() {
+	if v.disk != nil {
+		v.disk.written = true
+		v.finishLeaving(v.disk)
+	}
+}
+
+// finishLeaving makes the volume Diskless when nothing is in flight to the disk.
+func (v *volume) finishLeaving(d *disk) {
+	if v.disk != d || !d.written || d.inflight > 0 || d.sbQueued != 0 || d.al.writing || len(d.pass.inflight) > 0 ||
+		d.sbGen > d.sbDurable && !d.metaBad {
+		return
+	}
+	v.disk = nil
+	for _, w := range d.waiters {
+		v.superDone(w.do, w.arg)
+	}
+	next := v.st
+	next.Disk = state.Diskless
+	v.force(next)
+	v.r.fx.add(FxDetached).Vol = v.num
+	v.r.detachedReply(v)
+}

@@ -1,0 +1,156 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// change is a state change of ours that the peer must agree to (spec 5.3,
+// cluster-wide changes). One is in progress at a time.
+type change struct {
+	vol       *volume // nil: the connection
+	mask, val state.Word
+	cmd       command // what to go on with when the peer has answered
+}
+
+// Masks of the state word.
+const (
+	maskRole = state.Word(3)
+	maskConn = state.Word(0x1f0)
+	maskDisk = state.Word(0x1e00)
+)
+
+// propose makes a state change, with the peer's consent where it is needed. It
+// returns the result, or pending if the answer will come later; then the command
+// is resumed.
+func (v *volume) propose(mask, val state.Word, cmd command) (result state.Result, pending bool) {
+	want := v.st.Apply(mask, val)
+	next, result := v.check(want)
+	if !result.OK() || result == state.NothingToDo {
+		return result, false
+	}
+	if !state.NeedsPeer(v.st, next) || !v.r.conn.established() {
+		return v.wish(want), false
+	}
+	if v.r.change != nil {
+		return state.InTransientState, false
+	}
+	v.r.change = &change{vol: v, mask: mask, val: val, cmd: cmd}
+	v.r.sendChange(wire.CmdStateChgReq, v.num, mask, val)
+	return 0, true
+}
+
+func (r *Resource) sendChange(cmd wire.Command, vol uint16, mask, val state.Word) {
+	off := r.open(cmd, vol, wire.StateChangeRequestSize)
+	r.fx.Buf = (&wire.StateChangeRequest{Mask: mask, Value: val}).AppendTo(r.fx.Buf)
+	r.close(DataSocket, off)
+}
+
+// changeReplied resumes the command whose change the peer has judged.
+func (r *Resource) changeReplied(result state.Result) bool {
+	c := r.change
+	if c == nil {
+		return false
+	}
+	r.change = nil
+	if !result.OK() {
+		switch {
+		case result == state.ConcurrentChange || result == state.InTransientState:
+			r.later(c.cmd)
+		default:
+			r.reply(c.cmd.Token, state.RefusedByPeer)
+		}
+		return true
+	}
+	if c.vol == nil {
+		r.disconnectAgreed(c.cmd)
+		return true
+	}
+	c.cmd.agreed = true
+	if got := c.vol.wish(c.vol.st.Apply(c.mask, c.val)); !got.OK() {
+		r.reply(c.cmd.Token, got)
+		return true
+	}
+	r.run(c.cmd)
+	return true
+}
+
+// changeLost: the connection is gone before the answer. The command starts again and
+// finds that nobody needs to be asked any more.
+func (r *Resource) changeLost() {
+	if c := r.change; c != nil {
+		r.change = nil
+		r.later(c.cmd)
+	}
+}
+
+// changeRequested judges a change that the peer wants for a volume.
+func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
+	r := v.r
+	if r.conn.resolve && r.change != nil {
+		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.ConcurrentChange)
+		return true
+	}
+	mask, val := state.Mirror(p.Mask, p.Value)
+	want := v.st.Apply(mask, val)
+	if !want.Valid() {
+		return false
+	}
+	if want.Conn == state.TearDown {
+		return r.tearDown(wire.CmdStateChgReply, mask, val)
+	}
+	if startingSync(want.Conn) && v.disk == nil || want.Conn.Verify() {
+		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NoLocalDisk)
+		return true
+	}
+	_, result := v.check(want)
+	r.sendChangeReply(wire.CmdStateChgReply, v.num, result)
+	if result.OK() {
+		v.wish(want)
+	}
+	return true
+}
+
+// connChangeRequested judges a change that the peer wants for the connection: the
+// only one there is, is to disconnect.
+func (r *Resource) connChangeRequested(p wire.StateChangeRequest) bool {
+	if r.conn.resolve && r.change != nil {
+		r.sendChangeReply(wire.CmdConnStChgReply, 0, state.ConcurrentChange)
+		return true
+	}
+	mask, val := state.Mirror(p.Mask, p.Value)
+	return r.tearDown(wire.CmdConnStChgReply, mask, val)
+}
+
+// tearDown lets the peer disconnect if every volume can do without it, and goes back to
+// waiting for it.
+func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
+	for _, v := range r.vols {
+		want := v.st.Apply(mask, val)
+		if !want.Valid() || want.Conn != state.TearDown {
+			return false
+		}
+		_, result := v.check(want)
+		if !result.OK() && !(result == state.LowerThanOutdated && mask&maskDisk != 0) {
+			r.sendChangeReply(reply, 0, result)
+			return true
+		}
+	}
+	r.sendChangeReply(reply, 0, state.Success)
+	for _, v := range r.vols {
+		want := v.st.Apply(mask, val)
+		if v.st.Disk < state.Outdated {
+			want.Disk = v.st.Disk
+		}
+		want.Conn = v.st.Conn
+		v.force(want)
+	}
+	r.lose(state.TearDown, NoteNone)
+	return true
+}
+
+func (r *Resource) sendChangeReply(cmd wire.Command, vol uint16, result state.Result) {
+	off := r.open(cmd, vol, wire.StateChangeReplySize)
+	r.fx.Buf = (&wire.StateChangeReply{Result: result}).AppendTo(r.fx.Buf)
+	r.close(MetaSocket, off)
+}

@@ -1,0 +1,167 @@
+package replication
+
+import "github.com/replblk/replblk/metadata"
+
+// verdict is the outcome of a comparison of generation UUIDs, from the own point
+// of view: positive, this node's data win; negative, the peer's do.
+type verdict int
+
+// Verdicts (spec 7.4). The magnitude says how much must be copied.
+const (
+	noSync     verdict = 0
+	source     verdict = 1 // by the bitmap
+	sourceFull verdict = 2
+	target     verdict = -1
+	targetFull verdict = -2
+	splitAuto  verdict = 100  // split brain; the after-sb policies may decide
+	split      verdict = -100 // split brain
+	unrelated  verdict = -1000
+	needs91    verdict = -1091 // the rule that matches needs protocol 91
+	needs101   verdict = -1101 // the rule that matches needs protocol 101
+)
+
+// full doubles a bitmap verdict.
+func (v verdict) full() bool { return v == sourceFull || v == targetFull }
+
+// correction is what a rule wants changed in one of the two UUID sets before it
+// takes effect: a message of an earlier resync got lost.
+type correction uint8
+
+const (
+	noCorrection     correction = iota
+	ownClearBitmap              // rule 34: we missed that our resync as source had ended
+	peerClearBitmap             // rule 35: the peer missed it (only our copy of its set changes)
+	peerUndoSyncUUID            // rule 51: the peer's last sync UUID never arrived here
+	ownUndoSyncUUID             // rule 71: our last sync UUID never arrived there
+)
+
+// generations is what one node contributes to the comparison.
+type generations struct {
+	metadata.UUIDs
+	crashed bool // was Primary when it went down
+	primary bool // is Primary now
+}
+
+// comparison is a verdict, the number of the rule in the table of spec 7.4 that
+// gave it, and the correction that comes with it.
+type comparison struct {
+	verdict    verdict
+	rule       int
+	correction correction
+}
+
+// compare applies the decision table of spec 7.4: first hit wins. Both nodes run
+// it with mirrored inputs and must come to mirrored verdicts.
+func compare(self, peer generations, version int, rule41, resolveConflicts bool) comparison {
+	s, p := masked(self.UUIDs), masked(peer.UUIDs)
+	switch {
+	case s[metadata.SlotCurrent] == metadata.JustCreated && p[metadata.SlotCurrent] == metadata.JustCreated:
+		return comparison{noSync, 10, noCorrection}
+	case (s[metadata.SlotCurrent] == metadata.JustCreated || s[metadata.SlotCurrent] == 0) && p[metadata.SlotCurrent] != metadata.JustCreated:
+		return comparison{targetFull, 20, noCorrection}
+	case s[metadata.SlotCurrent] != metadata.JustCreated && (p[metadata.SlotCurrent] == metadata.JustCreated || p[metadata.SlotCurrent] == 0):
+		return comparison{sourceFull, 30, noCorrection}
+	}
+	if s[metadata.SlotCurrent] == p[metadata.SlotCurrent] {
+		return compareEqual(self, peer, version, rule41, resolveConflicts)
+	}
+	return compareDifferent(s, p, version)
+}
+
+// compareEqual handles equal current UUIDs: rules 34 to 41. Whether a bitmap UUID
+// is present is asked of the unmasked value.
+func compareEqual(self, peer generations, version int, rule41, resolveConflicts bool) comparison {
+	s, p := masked(self.UUIDs), masked(peer.UUIDs)
+	switch ownBase, peerBase := self.UUIDs[metadata.SlotBitmap] != 0, peer.UUIDs[metadata.SlotBitmap] != 0; {
+	case ownBase != peerBase && version < 91:
+		return comparison{needs91, 34, noCorrection}
+	case ownBase && !peerBase:
+		if s[metadata.SlotBitmap] == p[metadata.SlotHistory1] && s[metadata.SlotHistory1] == p[metadata.SlotHistory2] {
+			return comparison{source, 34, ownClearBitmap}
+		}
+		return comparison{source, 36, noCorrection}
+	case !ownBase && peerBase:
+		if s[metadata.SlotHistory1] == p[metadata.SlotBitmap] && s[metadata.SlotHistory2] == p[metadata.SlotHistory1] {
+			return comparison{target, 35, peerClearBitmap}
+		}
+		return comparison{target, 37, noCorrection}
+	}
+	return compareCrashed(self, peer, rule41, resolveConflicts)
+}
+
+// compareCrashed decides between copies of one generation by who went down as
+// Primary: rules 40 and 41.
+func compareCrashed(self, peer generations, rule41, resolveConflicts bool) comparison {
+	if !self.crashed && !peer.crashed {
+		return comparison{noSync, 40, noCorrection}
+	}
+	if self.primary || peer.primary {
+		switch {
+		case !rule41:
+			return comparison{needs101, 41, noCorrection}
+		case self.primary && peer.primary:
+			return comparison{split, 41, noCorrection}
+		case self.primary:
+			return comparison{source, 41, noCorrection}
+		default:
+			return comparison{target, 41, noCorrection}
+		}
+	}
+	if self.crashed && !peer.crashed || self.crashed && !resolveConflicts {
+		return comparison{source, 40, noCorrection}
+	}
+	return comparison{target, 40, noCorrection}
+}
+
+// compareDifferent handles different current UUIDs: rules 50 to 110.
+func compareDifferent(s, p metadata.UUIDs, version int) comparison {
+	if s[metadata.SlotCurrent] == p[metadata.SlotBitmap] {
+		return comparison{target, 50, noCorrection}
+	}
+	if s[metadata.SlotCurrent] == p[metadata.SlotHistory1] && lostSyncUUID(p, s, version) {
+		if version < 91 {
+			return comparison{needs91, 51, noCorrection}
+		}
+		return comparison{target, 51, peerUndoSyncUUID}
+	}
+	if s[metadata.SlotCurrent] == p[metadata.SlotHistory1] || s[metadata.SlotCurrent] == p[metadata.SlotHistory2] {
+		return comparison{targetFull, 60, noCorrection}
+	}
+	if s[metadata.SlotBitmap] == p[metadata.SlotCurrent] {
+		return comparison{source, 70, noCorrection}
+	}
+	if s[metadata.SlotHistory1] == p[metadata.SlotCurrent] && lostSyncUUID(s, p, version) {
+		if version < 91 {
+			return comparison{needs91, 71, noCorrection}
+		}
+		return comparison{source, 71, ownUndoSyncUUID}
+	}
+	if p[metadata.SlotCurrent] == s[metadata.SlotHistory1] || p[metadata.SlotCurrent] == s[metadata.SlotHistory2] {
+		return comparison{sourceFull, 80, noCorrection}
+	}
+	if s[metadata.SlotBitmap] == p[metadata.SlotBitmap] && s[metadata.SlotBitmap] != 0 {
+		return comparison{splitAuto, 90, noCorrection}
+	}
+	for _, h := range s[metadata.SlotHistory1:] {
+		if h == p[metadata.SlotHistory1] || h == p[metadata.SlotHistory2] { // zero equals zero too, as in DRBD
+			return comparison{split, 100, noCorrection}
+		}
+	}
+	return comparison{unrelated, 110, noCorrection}
+}
+
+// lostSyncUUID says whether the source src rotated its bitmap UUID into a sync UUID
+// that its target dst never stored.
+func lostSyncUUID(src, dst metadata.UUIDs, version int) bool {
+	if version < 96 {
+		return dst[metadata.SlotHistory1] == src[metadata.SlotHistory2]
+	}
+	return metadata.SameUUID(src[metadata.SlotHistory1]+metadata.SyncIncrement, src[metadata.SlotBitmap])
+}
+
+func masked(u metadata.UUIDs) metadata.UUIDs {
+	for i := range u {
+		u[i] &^= 1 // the role is not part of the identity
+	}
+	return u
+}

@@ -1,0 +1,434 @@
+package replication
+
+import (
+	"crypto/subtle"
+
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// Protocol versions that this implementation speaks.
+const (
+	minVersion = 86
+	maxVersion = 101
+)
+
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	phaseDown phase = iota
+	phaseFeatures
+	phaseChallenge
+	phaseResponse
+	phaseUp // parameters are exchanged, then it is in use
+)
+
+// connection is the state of the link to the peer. Owned by Resource.
+type connection struct {
+	state state.Conn // StandAlone to WFReportParams
+
+	gen       uint32
+	phase     phase
+	closing   bool // FxClose was sent, EvConnDown will follow
+	draining  bool // EvConnDown came, requests of the peer are still on the disk
+	cause     state.Conn
+	giveUp    bool // do not reconnect after this connection
+	closeAt   Time // close the sockets then, 0: they are closed, or not to be closed
+	resolve   bool
+	session   wire.Session
+	protocol  Protocol
+	challenge [wire.AuthChallengeSize]byte
+
+	paramsSent    bool
+	gotProtocol   bool
+	discardMyData bool // connect --discard-my-data
+	peerDiscards  bool
+	tentative     bool
+	peerTentative bool
+
+	lastMeta  Time // when a packet last arrived on each socket
+	lastData  Time
+	pingSent  Time // of the oldest unanswered ping, 0: none
+	pings     uint64
+	pongs     uint64
+	upSince   Time
+	afterPong []pongAction
+	held      heldSends
+	scratch   []byte // for a packet whose length is not known in advance
+}
+
+// pongAction runs when the answer to a ping proves that the peer has processed
+// everything that was sent on the meta socket before.
+type pongAction struct {
+	ping uint64 // number of the ping
+	vol  *volume
+	do   func(*volume)
+}
+
+// established says whether packets other than those of the handshake may be sent.
+func (c *connection) established() bool { return c.phase == phaseUp && !c.closing && c.paramsSent }
+
+// open starts a packet in the arena: the header for length bytes of payload.
+func (r *Resource) open(cmd wire.Command, vol uint16, length uint32) int {
+	off := len(r.fx.Buf)
+	c := &r.conn
+	format := wire.Header80
+	if cmd != wire.CmdConnectionFeatures {
+		format = wire.FormatFor(c.session.Version, length)
+	}
+	r.fx.Buf = wire.AppendHeader(r.fx.Buf, format, vol, cmd, length)
+	return off
+}
+
+// close ends the packet that open started and emits it. The caller may set the
+// payload of the result until the next effect is emitted.
+func (r *Resource) close(s Socket, off int) *Effect {
+	c := &r.conn
+	if s == DataSocket && c.held.on {
+		return c.held.add(r, off)
+	}
+	e := r.fx.add(FxSend)
+	e.Socket, e.Gen = s, c.gen
+	e.Off, e.Len = uint32(off), uint32(len(r.fx.Buf)-off)
+	return e
+}
+
+// heldSends collects packets for the data socket while a bitmap is being sent: the
+// peer accepts nothing else in between (spec 8.1).
+type heldSends struct {
+	on   bool
+	list []Effect
+	buf  []byte
+}
+
+func (h *heldSends) add(r *Resource, off int) *Effect {
+	e := Effect{Kind: FxSend, Socket: DataSocket, Gen: r.conn.gen, Off: uint32(len(h.buf)), Len: uint32(len(r.fx.Buf) - off)}
+	h.buf = append(h.buf, r.fx.Buf[off:]...)
+	r.fx.Buf = r.fx.Buf[:off]
+	h.list = append(h.list, e)
+	return &h.list[len(h.list)-1]
+}
+
+// release emits what was held.
+func (h *heldSends) release(r *Resource) {
+	h.on = false
+	for _, e := range h.list {
+		off := len(r.fx.Buf)
+		r.fx.Buf = append(r.fx.Buf, h.buf[e.Off:e.Off+e.Len]...)
+		e.Off = uint32(off)
+		r.fx.List = append(r.fx.List, e)
+	}
+	h.list, h.buf = h.list[:0], h.buf[:0]
+}
+
+// drop forgets what was held, after the connection is gone.
+func (h *heldSends) drop(r *Resource) {
+	for _, e := range h.list {
+		if e.FreeBuf {
+			r.free(e.Buf)
+		}
+	}
+	*h = heldSends{}
+}
+
+func (r *Resource) free(b BufID) {
+	if b != 0 {
+		r.fx.add(FxFree).Buf = b
+	}
+}
+
+// start makes the connection wanted.
+func (r *Resource) startConnecting() {
+	r.setConn(state.Unconnected)
+	r.reconnect()
+}
+
+// reconnect asks the driver for a connection.
+func (r *Resource) reconnect() {
+	r.setConn(state.WFConnection)
+	r.fx.add(FxConnect).On = true
+}
+
+// setConn changes the connection state of the connection and of all volumes, which
+// share it up to WFReportParams.
+func (r *Resource) setConn(c state.Conn) {
+	r.conn.state = c
+	for _, v := range r.vols {
+		next := v.st
+		next.Conn = c
+		v.force(next)
+	}
+}
+
+// connUp starts the handshake on a new pair of sockets.
+func (r *Resource) connUp(ev *Event) {
+	c := &r.conn
+	if c.state != state.WFConnection || c.phase != phaseDown || len(ev.Body) < len(c.challenge) {
+		r.fx.add(FxClose).Gen = ev.Gen
+		if c.phase == phaseDown {
+			c.gen = ev.Gen // its EvConnDown is expected
+			c.closing = true
+		}
+		return
+	}
+	*c = connection{state: c.state, gen: ev.Gen, phase: phaseFeatures, resolve: ev.ResolveConflicts,
+		discardMyData: c.discardMyData, tentative: c.tentative, protocol: r.cfg.Protocol,
+		session: wire.Session{Version: wire.VersionInitial}, lastMeta: r.now, lastData: r.now, upSince: r.now}
+	copy(c.challenge[:], ev.Body)
+	off := r.open(wire.CmdConnectionFeatures, 0, wire.ConnectionFeaturesSize)
+	r.fx.Buf = ownFeatures().AppendTo(r.fx.Buf)
+	r.close(DataSocket, off)
+}
+
+func ownFeatures() *wire.ConnectionFeatures {
+	return &wire.ConnectionFeatures{Min: minVersion, Max: maxVersion, Features: wire.FeaturesAll &^ wire.FeatureThinResync}
+}
+
+// featuresArrived agrees on a version and goes on to authentication.
+func (r *Resource) featuresArrived(body []byte) {
+	c := &r.conn
+	var peer wire.ConnectionFeatures
+	if !decode(wire.CmdConnectionFeatures, body, &peer) {
+		r.giveUp(NoteProtocolError)
+		return
+	}
+	session, ok := ownFeatures().Agree(peer)
+	if !ok {
+		r.giveUp(NoteVersionTooOld)
+		return
+	}
+	c.session = session
+	if r.cfg.CramHMACAlg == "" {
+		r.exchangeParameters()
+		return
+	}
+	c.phase = phaseChallenge
+	off := r.open(wire.CmdAuthChallenge, 0, uint32(len(c.challenge)))
+	r.fx.Buf = append(r.fx.Buf, c.challenge[:]...)
+	r.close(DataSocket, off)
+}
+
+// challenged answers the peer's challenge. Our own, reflected, is refused.
+func (r *Resource) challenged(body []byte) {
+	c := &r.conn
+	if len(body) < len(c.challenge) || len(body) > wire.AuthChallengeMax ||
+		subtle.ConstantTimeCompare(body[:len(c.challenge)], c.challenge[:]) == 1 {
+		r.giveUp(NoteAuthFailed)
+		return
+	}
+	digest, err := wire.CRAMResponse(r.cfg.CramHMACAlg, r.cfg.SharedSecret, body)
+	if err != nil {
+		r.giveUp(NoteAuthFailed)
+		return
+	}
+	off := r.open(wire.CmdAuthResponse, 0, uint32(len(digest)))
+	r.fx.Buf = append(r.fx.Buf, digest...)
+	r.close(DataSocket, off)
+	c.phase = phaseResponse
+}
+
+// responded judges the peer's response to our challenge.
+func (r *Resource) responded(body []byte) {
+	want, err := wire.CRAMResponse(r.cfg.CramHMACAlg, r.cfg.SharedSecret, r.conn.challenge[:])
+	if err != nil || subtle.ConstantTimeCompare(want, body) != 1 {
+		r.giveUp(NoteAuthFailed)
+		return
+	}
+	r.exchangeParameters()
+}
+
+// exchangeParameters sends everything the peer must know before it can judge our
+// state (spec 3.6). Its own arrives on the same socket.
+func (r *Resource) exchangeParameters() {
+	c := &r.conn
+	c.phase = phaseUp
+	r.sendProtocol()
+	for _, v := range r.vols {
+		v.seq = 0
+		v.peerUUIDs = peerUUIDs{}
+		v.sendSyncParam()
+		v.sendSizes(0)
+		if v.st.Disk >= state.Negotiating {
+			v.sendUUIDs(0)
+		}
+		v.sendState()
+	}
+	c.paramsSent = true
+	r.setConn(state.WFReportParams)
+}
+
+// lose ends the connection because of cause. What belonged to it is cleaned up when the
+// driver reports that nothing refers to it any more.
+func (r *Resource) lose(cause state.Conn, n Note) {
+	c := &r.conn
+	if c.phase == phaseDown || c.closing {
+		return
+	}
+	if n != NoteNone {
+		r.note(nil, n)
+	}
+	c.closing, c.cause = true, cause
+	r.shut()
+	r.setConn(cause)
+}
+
+// shut closes the sockets.
+func (r *Resource) shut() {
+	r.conn.closeAt = 0
+	r.fx.add(FxClose).Gen = r.conn.gen
+}
+
+// giveUp ends the connection for good: the two sides cannot work together as they are
+// configured.
+func (r *Resource) giveUp(n Note) {
+	r.conn.giveUp = true
+	r.lose(state.Disconnecting, n)
+}
+
+// refuse is giveUp after a handshake whose outcome the peer should come to as well: it
+// is given time to read our parameters before the sockets close.
+func (r *Resource) refuseHandshake() {
+	c := &r.conn
+	if c.phase == phaseDown || c.closing {
+		return
+	}
+	c.giveUp, c.closing, c.cause = true, true, state.Disconnecting
+	c.closeAt = r.now + Second
+	r.setConn(state.Disconnecting)
+}
+
+// protocolError ends the connection because the peer broke the protocol.
+func (r *Resource) protocolError() { r.lose(state.ProtocolError, NoteProtocolError) }
+
+// connDown cleans up after a connection (spec 6.10).
+func (r *Resource) connDown(ev *Event) {
+	c := &r.conn
+	if ev.Gen != c.gen || c.draining || c.phase == phaseDown && !c.closing {
+		return
+	}
+	if !c.closing {
+		cause := ev.Cause
+		if !cause.Lost() {
+			cause = state.NetworkFailure
+		}
+		r.setConn(cause)
+	}
+	c.closeAt = 0
+	c.phase, c.closing, c.draining, c.paramsSent = phaseDown, false, true, false
+	c.pingSent, c.afterPong = 0, nil
+	c.held.drop(r)
+	r.tl.clear(r)
+	r.peer.drop(r)
+	for _, v := range r.vols {
+		v.resetResync()
+		v.xfer = exchange{}
+		v.peerUUIDs = peerUUIDs{}
+		v.writePages()
+	}
+	r.changeLost()
+	r.drained()
+}
+
+// drained goes on when no request of the old connection is on a disk any more.
+func (r *Resource) drained() {
+	c := &r.conn
+	if !c.draining || r.peer.busy() {
+		return
+	}
+	c.draining = false
+	r.peer.reset()
+	if c.giveUp || c.state == state.Disconnecting {
+		c.giveUp = false
+		r.standAlone()
+		return
+	}
+	if c.state == state.StandAlone {
+		return
+	}
+	r.setConn(state.Unconnected)
+	r.reconnect()
+}
+
+// standAlone drops the wish to be connected.
+func (r *Resource) standAlone() {
+	c := &r.conn
+	c.discardMyData, c.tentative = false, false
+	r.fx.add(FxConnect).On = false
+	if c.state != state.Disconnecting {
+		r.setConn(state.Disconnecting)
+	}
+	r.setConn(state.StandAlone)
+}
+
+// connTick watches over the peer: it must answer pings, and it must answer requests
+// in time (spec 6.9).
+func (r *Resource) connTick() {
+	c := &r.conn
+	if c.closeAt != 0 && r.now >= c.closeAt {
+		r.shut()
+	}
+	if c.phase == phaseDown || c.closing {
+		return
+	}
+	if c.phase != phaseUp {
+		if limit := Time(8*r.cfg.PingTimeoutTenths) * 100 * Millisecond; r.now-c.upSince > max(limit, 2*Second) {
+			r.lose(state.NetworkFailure, NotePeerSilent)
+		}
+		return
+	}
+	r.pingTick()
+	limit := Time(r.cfg.TimeoutTenths*r.cfg.KoCount) * 100 * Millisecond
+	if limit == 0 || r.now-c.upSince < limit {
+		return
+	}
+	if start, ok := r.tl.oldest(r); ok && r.now-start > limit {
+		r.lose(state.Timeout, NotePeerStuck)
+	}
+}
+
+func (r *Resource) pingTick() {
+	c := &r.conn
+	idle := max(c.lastMeta, c.lastData)
+	timeout := Time(r.cfg.PingTimeoutTenths) * 100 * Millisecond
+	switch {
+	case c.pingSent != 0 && r.now-c.pingSent > timeout && idle < c.pingSent:
+		r.lose(state.NetworkFailure, NotePeerSilent)
+	case c.pingSent == 0 && r.now-idle >= Time(r.cfg.PingIntSeconds)*Second:
+		r.ping()
+	}
+}
+
+// ping asks for a sign of life.
+func (r *Resource) ping() {
+	if r.conn.pingSent == 0 {
+		r.conn.pingSent = r.now
+	}
+	r.conn.pings++
+	r.sendEmpty(MetaSocket, wire.CmdPing)
+}
+
+// afterPing runs do when the peer has answered a ping that is sent now.
+func (r *Resource) afterPing(v *volume, do func(*volume)) {
+	r.ping()
+	r.conn.afterPong = append(r.conn.afterPong, pongAction{r.conn.pings, v, do})
+}
+
+// pong handles P_PING_ACK. Pings are answered in order, one each, so counting tells
+// which ping this answers.
+func (r *Resource) pong() {
+	c := &r.conn
+	c.pongs++
+	if c.pongs == c.pings {
+		c.pingSent = 0
+	}
+	for len(c.afterPong) > 0 && c.afterPong[0].ping <= c.pongs {
+		a := c.afterPong[0]
+		c.afterPong = c.afterPong[1:]
+		a.do(a.vol)
+	}
+}
+
+func (r *Resource) sendEmpty(s Socket, cmd wire.Command) {
+	r.close(s, r.open(cmd, 0, 0))
+}

@@ -1,0 +1,200 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// xferState is how far the own bitmap has got on its way to the peer.
+type xferState uint8
+
+const (
+	xferNone    xferState = iota
+	xferWaits             // for writes in progress to end, or for another volume's bitmap
+	xferSending           // some packets are out, the rest follows when they are written
+)
+
+// exchange is the transfer of the bitmaps at the start of a resync (spec 8.1). The
+// source sends first; both end up with the union. Owned by volume.
+type exchange struct {
+	state xferState
+	sent  bool // the own bitmap has been sent completely
+	got   bool // the peer's has arrived completely
+	enc   *bitmap.Encoder
+	dec   *bitmap.Decoder
+}
+
+const (
+	// bitmapToken marks the Send after which more of a bitmap may follow.
+	bitmapToken = ^uint64(0)
+	// bitmapBurst is how many packets of a bitmap are sent at a time.
+	bitmapBurst = 64
+)
+
+// start makes the own bitmap wait to be sent.
+func (x *exchange) start(*volume) { *x = exchange{state: xferWaits} }
+
+// tryBitmap starts to send the bitmap when no write is in progress: afterwards every
+// change of it is announced by a packet of its own.
+func (v *volume) tryBitmap() {
+	if v.xfer.state != xferWaits || len(v.active) > 0 || len(v.waiting) > 0 || v.r.conn.held.on ||
+		!v.r.conn.established() || v.disk == nil {
+		return
+	}
+	v.xfer.state = xferSending
+	v.xfer.enc = bitmap.NewEncoder(v.disk.bm, wire.HeaderSize(v.r.session().Version), v.r.cfg.UseRLE && v.r.session().Version >= 90)
+	v.r.conn.held.on = true
+	v.sendBitmap()
+}
+
+// sendBitmap sends the next packets of the bitmap. They must follow each other on the
+// socket without anything in between, so other packets are held meanwhile.
+func (v *volume) sendBitmap() {
+	r := v.r
+	r.conn.held.on = false
+	var e *Effect
+	for range bitmapBurst {
+		payload, compressed, done := v.xfer.enc.Next(r.conn.scratch[:0])
+		r.conn.scratch = payload
+		cmd := wire.CmdBitmap
+		if compressed {
+			cmd = wire.CmdCompressedBitmap
+		}
+		off := r.open(cmd, v.num, uint32(len(payload)))
+		r.fx.Buf = append(r.fx.Buf, payload...)
+		e = r.close(DataSocket, off)
+		if done {
+			r.conn.held.release(r)
+			v.bitmapComplete()
+			return
+		}
+	}
+	e.Notify, e.Token = true, bitmapToken
+	r.conn.held.on = true
+}
+
+// bitmapSent continues the transfer in progress.
+func (r *Resource) bitmapSent() {
+	for _, v := range r.vols {
+		if v.xfer.state == xferSending {
+			v.sendBitmap()
+			return
+		}
+	}
+}
+
+// bitmapComplete: the own bitmap is on its way. As target, this ends the exchange.
+func (v *volume) bitmapComplete() {
+	v.xfer.state, v.xfer.sent, v.xfer.enc = xferNone, true, nil
+	v.r.restless = true
+	if v.st.Conn == state.WFBitMapT {
+		next := v.st
+		next.Conn = state.WFSyncUUID
+		v.force(next)
+		return
+	}
+	v.bitmapsExchanged()
+}
+
+// bitmapArrived merges a packet of the peer's bitmap.
+func (v *volume) bitmapArrived(payload []byte, compressed bool) bool {
+	x := &v.xfer
+	if v.st.Conn != state.WFBitMapS && v.st.Conn != state.WFBitMapT || v.disk == nil || x.got {
+		return false
+	}
+	if x.dec == nil {
+		x.dec = bitmap.NewDecoder(v.disk.bm, wire.HeaderSize(v.r.session().Version))
+	}
+	apply := x.dec.Plain
+	if compressed {
+		apply = x.dec.Compressed
+	}
+	if apply(payload) != nil {
+		return false
+	}
+	if !x.dec.Done() {
+		return true
+	}
+	x.got, x.dec = true, nil
+	if v.st.Conn == state.WFBitMapT {
+		x.state = xferWaits
+		v.r.restless = true
+		return true
+	}
+	v.bitmapsExchanged()
+	return true
+}
+
+// bitmapsExchanged starts the resync at the source when both bitmaps are merged.
+func (v *volume) bitmapsExchanged() {
+	if v.st.Conn == state.WFBitMapS && v.xfer.sent && v.xfer.got {
+		v.makeSyncUUID()
+	}
+}
+
+// makeSyncUUID names the state of the data that the target has during the resync. It
+// must be on disk before the target hears of it: after a crash the handshake
+// finds out by it what the target is (spec 7.4, rules 34 to 37, 70 and 71).
+func (v *volume) makeSyncUUID() {
+	u := &v.disk.sb.UUIDs
+	u.RotateSet(metadata.SlotBitmap, u.SyncUUID(v.r.random()), v.st.Role == state.Primary)
+	v.superChanged()
+	v.afterSuper(enterSource, 0)
+}
+
+// becomeSource starts the resync. From here on writes are replicated again, so the sync
+// UUID must be the next packet on the data socket.
+func (v *volume) becomeSource() {
+	if v.st.Conn != state.WFBitMapS && v.st.Conn != state.StartingSyncS || v.disk == nil || !v.r.conn.established() {
+		return
+	}
+	r := v.r
+	off := r.open(wire.CmdSyncUUID, v.num, wire.SyncUUIDSize)
+	r.fx.Buf = (&wire.SyncUUID{UUID: v.disk.sb.UUIDs.Bitmap()}).AppendTo(r.fx.Buf)
+	r.close(DataSocket, off)
+	next := v.st
+	next.Conn, next.PeerDisk = state.SyncSource, state.Inconsistent
+	v.startResync()
+	v.force(next)
+	r.handler(v, HandlerBeforeResyncSource)
+	v.flushSource()
+}
+
+// syncUUIDArrived names the state of the own data during the resync. It and the fact
+// that the disk is Inconsistent from now on must be on disk before the first
+// block of the source is written.
+func (v *volume) syncUUIDArrived(uuid uint64) bool {
+	if v.st.Conn != state.WFSyncUUID || v.disk == nil {
+		return false
+	}
+	next := v.st
+	next.Disk = state.Inconsistent
+	v.force(next)
+	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
+	v.setCurrent(uuid)
+	v.afterSuper(enterTarget, 0)
+	return true
+}
+
+// becomeTarget starts the resync.
+func (v *volume) becomeTarget() {
+	if v.st.Conn != state.WFSyncUUID || v.disk == nil {
+		return
+	}
+	v.r.handler(v, HandlerBeforeResyncTarget)
+	v.startResync()
+	next := v.st
+	next.Conn, next.Disk = state.SyncTarget, state.Inconsistent
+	v.force(next)
+}
+
+// outOfSyncArrived: the peer wrote a block without replicating it.
+func (v *volume) outOfSyncArrived(p wire.BlockDesc) bool {
+	if !v.inside(p.Sector, p.Size) {
+		return false
+	}
+	v.markOut(p.Sector, uint64(p.Size)>>9)
+	return true
+}

@@ -1,0 +1,342 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// protocolArrived compares the peer's configuration with ours (spec 4.3).
+func (r *Resource) protocolArrived(body []byte) bool {
+	var p wire.Protocol
+	rd := wire.NewReader(wire.CmdProtocol, body)
+	p.DecodeFrom(&rd, r.session())
+	if rd.Finish() != nil {
+		return false
+	}
+	c := &r.conn
+	theirs := [3]Policy{mirrored(p.AfterSB0), mirrored(p.AfterSB1), mirrored(p.AfterSB2)}
+	c.peerDiscards = p.Flags&wire.ConnDiscardMyData != 0
+	c.peerTentative = p.Flags&wire.ConnDryRun != 0
+	if Protocol(p.Protocol) != r.cfg.Protocol || theirs != r.cfg.AfterSB || p.TwoPrimaries != r.cfg.TwoPrimaries ||
+		p.IntegrityAlg != r.cfg.IntegrityAlg || c.peerDiscards && c.discardMyData {
+		r.giveUp(NoteIncompatible)
+	}
+	c.gotProtocol = true
+	return true
+}
+
+// mirrored converts a policy to our point of view: the peer's local is our remote.
+func mirrored(p uint32) Policy {
+	switch Policy(p) {
+	case SBDiscardLocal:
+		return SBDiscardRemote
+	case SBDiscardRemote:
+		return SBDiscardLocal
+	default:
+		return Policy(p)
+	}
+}
+
+// syncParamArrived adopts the peer's resync controller (spec 4.4).
+func (v *volume) syncParamArrived(p wire.SyncParam) bool {
+	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
+		v.r.giveUp(NoteIncompatible)
+		return true
+	}
+	if v.disk == nil {
+		return true
+	}
+	v.cfg.ResyncRateKiB = p.ResyncRateKiB
+	if v.r.session().Version >= 95 {
+		v.cfg.PlanAheadTenths, v.cfg.DelayTargetTenth = min(p.PlanAheadTenths, maxPlanAhead), p.DelayTenths
+		v.cfg.FillTargetSector, v.cfg.MaxRateKiB = p.FillSectors, p.MaxRateKiB
+	}
+	return true
+}
+
+// uuidsArrived stores the peer's generations (spec 7.3).
+func (v *volume) uuidsArrived(p wire.UUIDs) bool {
+	v.peerUUIDs = peerUUIDs{known: true, bits: p.Bits, flags: uint64(p.Flags)}
+	v.peerUUIDs.UUIDs = [4]uint64{p.Current, p.Bitmap, p.History[0], p.History[1]}
+	s := v.st
+	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
+		!sameUUID(v.exposed, p.Current) {
+		v.r.giveUp(NoteUnrelated)
+		return true
+	}
+	if v.disk != nil && s.Conn == state.Connected && v.r.session().Version >= 90 &&
+		v.disk.sb.UUIDs.Current() == justCreated && uint64(p.Flags)&flagSkipSync != 0 {
+		v.skipInitialSync(p.Current)
+		return true
+	}
+	if v.disk == nil && s.Role == state.Primary || s.Disk < state.Inconsistent && s.Conn >= state.Connected {
+		v.exposed = p.Current
+	}
+	return true
+}
+
+// skipInitialSync declares the own fresh disk equal to the peer's, at its request
+// (spec 7.7).
+func (v *volume) skipInitialSync(current uint64) {
+	v.clearAllBits()
+	v.disk.sb.UUIDs[1] = 0
+	v.setCurrent(current)
+	next := v.st
+	next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
+	v.force(next)
+}
+
+// clearAllBits makes every block in sync.
+func (v *volume) clearAllBits() {
+	v.disk.bm.ClearAll()
+	v.afterPages(clearFullSync, 0)
+}
+
+// stateArrived handles P_STATE: the step of the handshake in which a connection
+// starts to be used, and afterwards the news of the peer (spec 7.5).
+func (v *volume) stateArrived(p state.State) bool {
+	if !p.Valid() || p.Disk == state.DUnknown || p.Conn < state.WFConnection && v.st.Conn < state.Connected {
+		return false
+	}
+	own := v.st
+	if own.Conn <= state.TearDown {
+		return true
+	}
+	peerDisk, done := v.interpret(p)
+	if done {
+		return true
+	}
+	next := own
+	next.Conn = afterReport(own.Conn, p.Conn)
+	if v.wantsHandshake(p) {
+		verdict, ok := v.syncHandshake(p.Role, peerDisk)
+		switch {
+		case ok:
+			next.Conn = verdict
+		case own.Disk == state.Negotiating:
+			next.Conn, next.Disk = state.Connected, state.Failed
+		case p.Disk == state.Negotiating:
+			next.Conn, peerDisk = state.Connected, state.Diskless
+		default:
+			v.refuseConnection()
+			return true
+		}
+	}
+	v.considered = false
+	return v.adopt(own, next, p, peerDisk)
+}
+
+// refuseConnection ends a connection whose two copies cannot be brought together.
+// After a dry run the peer comes again to try in earnest.
+func (v *volume) refuseConnection() {
+	if v.r.conn.peerTentative {
+		v.r.protocolError()
+		return
+	}
+	v.r.refuseHandshake()
+}
+
+// afterReport returns the connection state that the peer's report leads to if no
+// resync is due.
+func afterReport(own, peer state.Conn) state.Conn {
+	switch {
+	case peer == state.Ahead:
+		return state.Behind
+	case own == state.WFReportParams:
+		return state.Connected
+	default:
+		return own
+	}
+}
+
+// interpret is steps 2 to 4: what the peer says of its disk, seen together with what
+// is going on. It returns true if the packet only reported the end of a resync.
+func (v *volume) interpret(p state.State) (disk state.Disk, done bool) {
+	own := v.st
+	disk = p.Disk
+	if disk == state.Negotiating {
+		disk = state.Consistent
+		if v.peerUUIDs.flags&flagInconsistent != 0 {
+			disk = state.Inconsistent
+		}
+	}
+	syncing := (own.PeerDisk == state.Inconsistent || own.PeerDisk == state.Consistent) && disk == state.UpToDate &&
+		own.Conn > state.Connected && own.Disk == state.UpToDate
+	switch {
+	case syncing && p.Conn > state.Connected && p.Conn < state.SyncSource:
+		return state.Inconsistent, false
+	case syncing && own.Conn >= state.SyncSource && p.Conn == state.Connected:
+		v.targetReportsEnd()
+		return disk, true
+	case own.PeerDisk == state.UpToDate && disk == state.Inconsistent && own.Conn == state.Connected && p.Conn > state.SyncSource:
+		return state.UpToDate, false
+	}
+	return disk, false
+}
+
+// wantsHandshake says whether the packet is one at which both nodes compare their
+// generations (step 6).
+func (v *volume) wantsHandshake(p state.State) bool {
+	own := v.st
+	if !v.peerUUIDs.known || p.Disk < state.Negotiating || own.Disk < state.Negotiating {
+		return false
+	}
+	return own.Conn < state.Connected ||
+		own.Conn == state.Connected && (p.Disk == state.Negotiating || own.Disk == state.Negotiating) ||
+		v.considered ||
+		own.Conn == state.Connected && p.Conn >= state.StartingSyncS && p.Conn <= state.WFBitMapT
+}
+
+// adopt is steps 7 to 11: take the new state.
+func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
+	next.Peer, next.PeerDisk = p.Role, peerDisk
+	next.PeerIsp = p.AftrIsp || p.UserIsp
+	if own.Disk == state.Negotiating && next.Disk == own.Disk && (next.Conn == state.Connected || next.Conn == state.WFBitMapS) {
+		next.Disk = v.neg.Disk
+	}
+	hard := own.Conn >= state.Connected || next.Conn < state.Connected
+	if result := v.apply(next, hard); !result.OK() {
+		v.r.giveUp(NoteIncompatible)
+		return true
+	}
+	if own.Conn > state.WFReportParams && v.st.Conn > state.Connected && p.Conn <= state.Connected && p.Disk != state.Negotiating {
+		v.sendUUIDs(0)
+		v.sendState()
+	}
+	v.r.conn.discardMyData = false
+	return true
+}
+
+// syncHandshake decides who copies to whom, and returns the connection state that
+// follows. Both nodes run it on their own with mirrored inputs (spec 7.5).
+func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.Conn, bool) {
+	myDisk := v.st.Disk
+	if myDisk == state.Negotiating {
+		myDisk = v.neg.Disk
+	}
+	r := v.r
+	s := r.session()
+	cmp := compare(generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary},
+		generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary},
+		s.Version, s.Features.Has(wire.FeatureWriteSame), r.conn.resolve)
+	e := r.note(v, NoteVerdict)
+	e.Token, e.Result = uint64(cmp.rule), state.Result(cmp.verdict)
+	if cmp.verdict <= unrelated {
+		r.note(v, refusalNote(cmp.verdict))
+		return 0, false
+	}
+	if !r.conn.tentative && !r.conn.peerTentative {
+		v.correct(cmp.correction)
+	}
+	hg := overrideByDisk(cmp.verdict, myDisk, peerDisk)
+	hg = v.splitBrain(hg, peerRole)
+	switch {
+	case hg == split:
+		r.note(v, NoteSplitBrain)
+		r.handler(v, HandlerSplitBrain)
+		return 0, false
+	case hg > 0 && myDisk <= state.Inconsistent:
+		return 0, false
+	case hg < 0 && v.st.Role == state.Primary && v.st.Disk >= state.Consistent && !v.mayLosePrimary():
+		return 0, false
+	case r.conn.tentative || r.conn.peerTentative:
+		return 0, false
+	}
+	if hg.full() {
+		v.setAllBits()
+	}
+	switch {
+	case hg > 0:
+		return state.WFBitMapS, true
+	case hg < 0:
+		return state.WFBitMapT, true
+	}
+	if v.disk.bm.Weight() > 0 {
+		r.note(v, NoteBitsWithoutResync)
+	}
+	return state.Connected, true
+}
+
+func refusalNote(v verdict) Note {
+	if v == unrelated {
+		return NoteUnrelated
+	}
+	return NoteVersionTooOld
+}
+
+// mayLosePrimary applies rr-conflict: a Primary is about to become SyncTarget.
+func (v *volume) mayLosePrimary() bool {
+	switch v.r.cfg.RRConflict {
+	case RRViolently:
+		return true
+	case RRCallPriLost:
+		v.r.handler(v, HandlerPriLost)
+	default:
+	}
+	return false
+}
+
+// overrideByDisk: an Inconsistent disk is the target whatever the generations say.
+func overrideByDisk(hg verdict, mine, peer state.Disk) verdict {
+	if (mine == state.Inconsistent) == (peer == state.Inconsistent) || mine < state.Inconsistent || peer < state.Inconsistent {
+		return hg
+	}
+	out := target
+	if mine > state.Inconsistent {
+		out = source
+	}
+	if hg == split || hg.full() {
+		out *= 2
+	}
+	return out
+}
+
+// splitBrain resolves a split brain by the configured policies or by an operator's
+// decision, if there is any.
+func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
+	if hg != splitAuto && hg != split {
+		return hg
+	}
+	r := v.r
+	r.handler(v, HandlerInitialSplitBrain)
+	if hg == splitAuto || r.cfg.AlwaysASBP {
+		c := contest{selfPrimaryThen: v.disk.sb.UUIDs[1]&1 != 0, peerPrimaryThen: v.peerUUIDs.UUIDs[1]&1 != 0,
+			selfChanges: v.announced, peerChanges: v.peerUUIDs.bits, selfPrimary: v.st.Role == state.Primary,
+			peerPrimary: peerRole == state.Primary, resolve: r.conn.resolve}
+		decided := c.recover(r.cfg.AfterSB)
+		if decided != split && hg == split {
+			decided *= 2
+		}
+		hg = decided
+	}
+	if hg != split {
+		return hg
+	}
+	peerDiscards := v.peerUUIDs.flags&flagDiscard != 0
+	switch mine := r.conn.discardMyData; {
+	case mine && !peerDiscards:
+		return target
+	case peerDiscards && !mine:
+		return source
+	default:
+		return split
+	}
+}
+
+// correct repairs what a lost packet of an earlier resync left behind.
+func (v *volume) correct(c correction) {
+	own, peer := &v.disk.sb.UUIDs, &v.peerUUIDs.UUIDs
+	switch c {
+	case ownClearBitmap:
+		own.ClearBitmap()
+		v.superChanged()
+	case peerClearBitmap:
+		peer.ClearBitmap()
+	case ownUndoSyncUUID:
+		own[1], own[2] = own[2], own[3]
+		v.superChanged()
+	case peerUndoSyncUUID:
+		peer[1], peer[2] = peer[2], peer[3]
+	default:
+	}
+}

@@ -1,0 +1,326 @@
+package replication
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// A pair is two cores with instant disks and a network that delivers in order. Disks
+// are arrays of write numbers, one per sector.
+type pair struct {
+	nodes [2]*testNode
+	now   Time
+	gen   uint32
+	log   strings.Builder
+	quiet bool
+}
+
+type testNode struct {
+	p       *pair
+	name    string
+	peer    *testNode
+	r       *Resource
+	fx      Effects
+	inbox   []Event
+	data    []uint64
+	super   []byte
+	pages   map[uint64][]byte
+	layout  metadata.Layout
+	bufs    map[BufID][]uint64
+	nextBuf BufID
+	reqs    map[ReqID][]uint64
+	nextReq ReqID
+	wants   bool
+	up      bool
+	gen     uint32
+	failing map[Op]bool
+	results []string
+	replies map[uint64]state.Result
+	outcome map[ReqID]Outcome
+	stuck   bool // metadata operations are not answered
+}
+
+const testSectors = 64 << 11 // 64 MiB
+
+func testConfig() Config {
+	return Config{Name: "r0", Protocol: ProtocolC, TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5, KoCount: 7,
+		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: true, Seed: 7,
+		Volumes: []VolumeConfig{{DiskFlushes: true, MDFlushes: true, ALUpdates: true, ALExtents: 67,
+			ResyncRateKiB: 250, PlanAheadTenths: 20, DelayTargetTenth: 10, FillTargetSector: 100, MaxRateKiB: 102400, MinRateKiB: 250}}}
+}
+
+func newPair(cfg ...Config) *pair {
+	p := &pair{}
+	for i, name := range []string{"a", "b"} {
+		c := testConfig()
+		if i < len(cfg) {
+			c = cfg[i]
+		}
+		c.Seed += uint64(i) * 1000
+		layout, err := metadata.NewLayout(metadata.Internal, testSectors, testSectors, metadata.Striping{Stripes: 1, StripeSize4K: 8})
+		if err != nil {
+			panic(err)
+		}
+		n := &testNode{p: p, name: name, r: New(c), layout: layout, data: make([]uint64, testSectors), pages: map[uint64][]byte{},
+			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
+		sb := metadata.NewSuperblock(layout)
+		n.super = sb.AppendTo(nil)
+		p.nodes[i] = n
+	}
+	p.nodes[0].peer, p.nodes[1].peer = p.nodes[1], p.nodes[0]
+	return p
+}
+
+func (p *pair) printf(format string, args ...any) {
+	if !p.quiet {
+		fmt.Fprintf(&p.log, format+"\n", args...)
+	}
+}
+
+func (p *pair) take() string {
+	s := p.log.String()
+	p.log.Reset()
+	return s
+}
+
+func (n *testNode) post(ev Event) { n.inbox = append(n.inbox, ev) }
+
+func (n *testNode) attach() {
+	var sb metadata.Superblock
+	if err := sb.Decode(n.super); err != nil {
+		panic(err)
+	}
+	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: testSectors}
+	if sb.LASizeSectors > 0 {
+		a.Bitmap = bitmap.New(bitsFor(sb.LASizeSectors))
+		for p := range a.Bitmap.Pages() {
+			if data := n.pages[n.layout.Bitmap+uint64(p)*8]; data != nil {
+				if err := a.Bitmap.LoadPage(p, data[:min(len(data), int(a.Bitmap.Words()*8)-int(p)*4096)]); err != nil {
+					panic(err)
+				}
+			}
+		}
+	}
+	n.post(Event{Kind: EvAttach, Attach: a})
+}
+
+func (n *testNode) admin(a Admin) uint64 {
+	n.r.nextToken++
+	a.Token = n.r.nextToken
+	n.post(Event{Kind: EvAdmin, Admin: &a})
+	return a.Token
+}
+
+func (n *testNode) request(op Op, sector uint64, size uint32, value uint64) ReqID {
+	n.nextReq++
+	d := make([]uint64, size>>9)
+	for i := range d {
+		d[i] = value
+	}
+	n.reqs[n.nextReq] = d
+	n.post(Event{Kind: EvRequest, Op: op, Req: n.nextReq, Sector: sector, Size: size})
+	return n.nextReq
+}
+
+// settle runs both nodes until nothing is left to do.
+func (p *pair) settle() {
+	for steps := 0; ; steps++ {
+		if steps > 1e6 {
+			panic("no rest after a million steps")
+		}
+		progress := false
+		for _, n := range p.nodes {
+			if len(n.inbox) > 0 {
+				ev := n.inbox[0]
+				n.inbox = n.inbox[1:]
+				ev.Now = p.now
+				n.step(&ev)
+				progress = true
+			}
+		}
+		if p.link() {
+			progress = true
+		}
+		if !progress {
+			return
+		}
+	}
+}
+
+// link connects two nodes that both want it.
+func (p *pair) link() bool {
+	a, b := p.nodes[0], p.nodes[1]
+	if !a.wants || !b.wants || a.up || b.up {
+		return false
+	}
+	p.gen++
+	for i, n := range p.nodes {
+		n.up, n.gen = true, p.gen
+		random := make([]byte, 64)
+		random[0] = byte(i + 1)
+		n.post(Event{Kind: EvConnUp, Gen: p.gen, ResolveConflicts: i == 0, Body: random})
+	}
+	return true
+}
+
+// cut breaks the connection on both sides; packets under way are lost.
+func (p *pair) cut() {
+	for _, n := range p.nodes {
+		n.drop()
+	}
+}
+
+func (n *testNode) drop() {
+	if !n.up {
+		return
+	}
+	n.up = false
+	kept := n.inbox[:0]
+	for _, ev := range n.inbox {
+		if ev.Kind != EvPacket {
+			kept = append(kept, ev)
+		}
+	}
+	n.inbox = kept
+	n.post(Event{Kind: EvConnDown, Gen: n.gen, Cause: state.NetworkFailure})
+}
+
+func (p *pair) tick(times int) {
+	for range times {
+		p.now += 100 * Millisecond
+		for _, n := range p.nodes {
+			n.post(Event{Kind: EvTick, Rand: uint64(p.now) * 0x9e3779b97f4a7c15})
+		}
+		p.settle()
+	}
+}
+
+func (n *testNode) step(ev *Event) {
+	n.fx.Reset()
+	n.r.Step(ev, &n.fx)
+	for i := range n.fx.List {
+		n.execute(&n.fx.List[i])
+	}
+}
+
+func (n *testNode) memory(e *Effect) []uint64 {
+	switch e.Payload {
+	case PayloadRequest:
+		return n.reqs[e.Req]
+	case PayloadBuffer:
+		return n.bufs[e.Buf]
+	}
+	return nil
+}
+
+func (n *testNode) execute(e *Effect) {
+	switch e.Kind {
+	case FxSend:
+		n.send(e)
+	case FxDisk:
+		n.disk(e)
+	case FxMetaWrite:
+		block := append([]byte(nil), n.fx.Bytes(e)...)
+		switch {
+		case e.Sector == n.layout.Superblock:
+			n.super = block
+		case e.Sector >= n.layout.ActivityLog && e.Sector < n.layout.Superblock:
+			n.p.printf("%s: log", n.name)
+		default:
+			n.pages[e.Sector] = block
+		}
+	case FxMetaNotify:
+		if !n.stuck {
+			n.post(Event{Kind: EvMeta, IO: e.IO})
+		}
+	case FxComplete:
+		n.outcome[e.Req] = e.Outcome
+		if e.Buf != 0 {
+			copy(n.reqs[e.Req], n.bufs[e.Buf])
+			delete(n.bufs, e.Buf)
+		}
+		n.p.printf("%s: complete %d outcome=%d", n.name, e.Req, e.Outcome)
+	case FxFree:
+		delete(n.bufs, e.Buf)
+	case FxConnect:
+		n.wants = e.On
+	case FxClose:
+		if n.up && e.Gen == n.gen {
+			n.drop()
+			n.peer.drop()
+		}
+	case FxReply:
+		n.replies[e.Token] = e.Result
+		n.p.printf("%s: reply %v", n.name, e.Result)
+	case FxState:
+		n.p.printf("%s: state %v", n.name, e.New)
+	case FxNote:
+		n.p.printf("%s: note %v", n.name, e.Note)
+	default:
+	}
+}
+
+func (n *testNode) send(e *Effect) {
+	if !n.up || e.Gen != n.gen {
+		if e.FreeBuf {
+			delete(n.bufs, e.Buf)
+		}
+		return
+	}
+	raw := append([]byte(nil), n.fx.Bytes(e)...)
+	version := wire.VersionInitial
+	if raw[0] == 0x86 {
+		version = maxVersion
+	}
+	h, size, err := wire.ParseHeader(raw, version)
+	if err != nil {
+		panic(err)
+	}
+	n.p.printf("%s>%s: %v %d", n.name, n.peer.name, h.Command, h.Length)
+	ev := Event{Kind: EvPacket, Gen: n.gen, Socket: e.Socket, Cmd: h.Command, Vol: h.Volume, Body: raw[size:]}
+	if e.Payload != PayloadNone {
+		n.peer.nextBuf++
+		ev.Buf, ev.Size = n.peer.nextBuf, e.Size
+		n.peer.bufs[ev.Buf] = append([]uint64(nil), n.memory(e)...)
+	}
+	if uint32(len(ev.Body))+ev.Size != h.Length {
+		panic(fmt.Sprintf("%v: header says %d, body %d, bulk %d", h.Command, h.Length, len(ev.Body), ev.Size))
+	}
+	if e.FreeBuf {
+		delete(n.bufs, e.Buf)
+	}
+	n.peer.post(ev)
+	if e.Notify {
+		n.post(Event{Kind: EvSent, Gen: n.gen, Token: e.Token})
+	}
+}
+
+func (n *testNode) disk(e *Effect) {
+	ev := Event{Kind: EvDisk, IO: e.IO}
+	if n.failing[e.Op] {
+		ev.Err = DiskIOError
+		n.post(ev)
+		return
+	}
+	end := e.Sector + uint64(e.Size)>>9
+	switch e.Op {
+	case OpRead:
+		if e.Payload == PayloadNone {
+			n.nextBuf++
+			ev.Buf = n.nextBuf
+			n.bufs[ev.Buf] = append([]uint64(nil), n.data[e.Sector:end]...)
+		} else {
+			copy(n.memory(e), n.data[e.Sector:end])
+		}
+	case OpWrite:
+		copy(n.data[e.Sector:end], n.memory(e))
+	case OpDiscard, OpZeroes:
+		clear(n.data[e.Sector:end])
+	}
+	n.post(ev)
+}

@@ -1,0 +1,456 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// peerKind is what a request of the peer is.
+type peerKind uint8
+
+const (
+	peerFree        peerKind = iota
+	peerWrite                // replicated write
+	peerReadData             // read of an application there
+	peerReadSync             // resync read: this node is the source
+	peerResync               // resynced block to be written: this node is the target
+	peerBarrierMark          // a barrier in the queue behind writes
+)
+
+// peerReq is a request of the peer (DRBD: "ee") in progress on this node.
+type peerReq struct {
+	kind     peerKind
+	op       Op
+	fua      bool
+	noHole   bool
+	logged   bool
+	maySet   bool // the write may clear bits
+	wantAck  bool // P_WRITE_ACK when written
+	queued   bool // not yet submitted
+	orphan   bool // the connection it came from is gone
+	failed   bool
+	vol      *volume
+	sector   uint64
+	size     uint32
+	blockID  uint64
+	buf      BufID
+	epoch    uint32 // index of the peer's epoch it belongs to, or the barrier handle
+	rsExtent uint32
+}
+
+func (p *peerReq) sectors() uint64 { return uint64(p.size) >> 9 }
+func (p *peerReq) end() uint64     { return p.sector + p.sectors() }
+
+// peerEpoch is a set of the peer's writes between two barriers.
+type peerEpoch struct {
+	number uint32 // of this epoch, counted here
+	count  uint32 // writes in it
+	active uint32 // writes not yet done
+}
+
+// peerSide holds the requests of the peer. Owned by Resource.
+type peerSide struct {
+	list []peerReq
+	free []uint32
+	used int
+
+	arriving peerEpoch   // the epoch to which the next P_DATA belongs
+	epochs   []peerEpoch // closed by a barrier, not confirmed yet, in order
+	handles  []uint32    // their barrier handles
+	queue    []uint32    // writes that wait: for a barrier to be confirmed, or for an overlapping request
+	flushing int         // flushes for the oldest closed epoch that have not returned
+}
+
+func (t *peerSide) alloc() uint32 {
+	t.used++
+	if n := len(t.free); n > 0 {
+		i := t.free[n-1]
+		t.free = t.free[:n-1]
+		return i
+	}
+	t.list = append(t.list, peerReq{})
+	return uint32(len(t.list) - 1)
+}
+
+func (t *peerSide) release(i uint32) {
+	t.list[i] = peerReq{}
+	t.free = append(t.free, i)
+	t.used--
+}
+
+// busy says whether requests or flushes are with the driver.
+func (t *peerSide) busy() bool { return t.used > 0 || t.flushing > 0 }
+
+// reset forgets the epochs of an old connection.
+func (t *peerSide) reset() {
+	t.arriving, t.epochs, t.handles, t.queue = peerEpoch{}, nil, nil, nil
+}
+
+// drop ends the peer's requests when its connection is gone: what has not started is
+// forgotten, the rest finishes without an answer.
+func (t *peerSide) drop(r *Resource) {
+	queue := t.queue
+	t.queue = nil
+	for _, i := range queue {
+		r.dropPeer(i)
+	}
+	for i := range t.list {
+		t.list[i].orphan = t.list[i].kind != peerFree
+	}
+	t.epochs, t.handles = nil, nil
+}
+
+// dropPeer forgets a request that was never submitted.
+func (r *Resource) dropPeer(i uint32) {
+	r.free(r.peer.list[i].buf)
+	r.peer.release(i)
+}
+
+// forgetLog takes the activity log references away that a failed disk held.
+func (t *peerSide) forgetLog(v *volume) {
+	for i := range t.list {
+		if t.list[i].vol == v {
+			t.list[i].logged = false
+		}
+	}
+}
+
+// PeerRoom returns how many more packets with data or read requests the driver may
+// deliver. At zero it must not read the data socket.
+func (r *Resource) PeerRoom() int { return max(0, MaxPeerRequests-r.peer.used) }
+
+// peerWrite takes P_DATA, P_TRIM and P_ZEROES (spec 6.2).
+func (v *volume) peerWrite(ev *Event) bool {
+	r := v.r
+	var d wire.Data
+	size := ev.Size
+	rd := wire.NewReader(ev.Cmd, ev.Body)
+	if ev.Cmd == wire.CmdData {
+		d.DecodeFrom(&rd)
+	} else {
+		var t wire.Trim
+		t.DecodeFrom(&rd)
+		d, size = t.Data, t.Size
+	}
+	if rd.Finish() != nil || !v.inside(d.Sector, size) || v.st.Conn < state.Connected ||
+		v.st.Role == state.Primary && !r.cfg.TwoPrimaries || r.PeerRoom() == 0 {
+		r.free(ev.Buf)
+		return false
+	}
+	i := r.peer.alloc()
+	p := &r.peer.list[i]
+	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
+		fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true}
+	p.op, p.noHole = writeOp(ev.Cmd, d.Flags, r.session())
+	r.peer.arriving.count++
+	r.peer.arriving.active++
+	p.epoch = r.peer.arriving.number
+	early, late := v.acksFor(d.Flags)
+	p.wantAck = late
+	if early && v.st.Disk >= state.Inconsistent {
+		v.sendAck(wire.CmdRecvAck, d.Sector, d.BlockID, size)
+	}
+	if len(r.peer.queue) > 0 || r.peerMustWait(p, 0) {
+		r.peer.queue = append(r.peer.queue, i)
+		return true
+	}
+	r.startPeerWrite(i)
+	return true
+}
+
+// acksFor says which acknowledgements a write gets: P_RECV_ACK on arrival, P_WRITE_ACK
+// when it is written.
+func (v *volume) acksFor(f wire.DataFlags) (early, late bool) {
+	if v.r.session().Version >= 100 {
+		return f&wire.FlagSendReceiveAck != 0, f&wire.FlagSendWriteAck != 0
+	}
+	return v.r.conn.protocol == ProtocolB, v.r.conn.protocol == ProtocolC
+}
+
+func writeOp(cmd wire.Command, f wire.DataFlags, s wire.Session) (op Op, noHole bool) {
+	switch {
+	case cmd == wire.CmdData:
+		return OpWrite, false
+	case cmd == wire.CmdZeroes:
+		return OpZeroes, f&wire.FlagDiscard == 0
+	case s.Features.Has(wire.FeatureWriteZeroes):
+		return OpDiscard, false
+	default:
+		return OpZeroes, false
+	}
+}
+
+// peerMustWait says whether a write of the peer may not start yet: a barrier before
+// it is not confirmed, or it overlaps a request in progress or one of the first n
+// in the queue.
+func (r *Resource) peerMustWait(p *peerReq, n int) bool {
+	if p.kind == peerWrite && len(r.peer.epochs) > 0 && p.epoch != r.peer.epochs[0].number {
+		return true
+	}
+	v := p.vol
+	if overlapping(v.rs.writing, p.sector, p.end()) {
+		return true
+	}
+	for _, i := range r.peer.queue[:n] {
+		if q := &r.peer.list[i]; q.vol == v && q.sector < p.end() && p.sector < q.end() {
+			return true
+		}
+	}
+	return false
+}
+
+// retryPeer starts queued writes that have become free.
+func (r *Resource) retryPeer() {
+	for n := 0; n < len(r.peer.queue); {
+		i := r.peer.queue[n]
+		if r.peerMustWait(&r.peer.list[i], n) {
+			n++
+			continue
+		}
+		r.peer.queue = append(r.peer.queue[:n], r.peer.queue[n+1:]...)
+		if r.peer.list[i].kind == peerResync {
+			r.startResyncWrite(i)
+		} else {
+			r.startPeerWrite(i)
+		}
+	}
+}
+
+// startPeerWrite submits a write, or refuses it if there is no disk.
+func (r *Resource) startPeerWrite(i uint32) {
+	p := &r.peer.list[i]
+	v := p.vol
+	p.queued = false
+	v.rs.writing = append(v.rs.writing, span{p.sector, p.end(), i})
+	if !v.writesLocally() {
+		p.failed = true
+		r.peerWritten(i)
+		return
+	}
+	if v.st.PeerDisk < state.Inconsistent {
+		// The peer has no disk: this is the only copy, and this node keeps the
+		// books for it.
+		v.markOut(p.sector, p.sectors())
+		p.maySet = false
+		if !v.logWrite(p.sector, p.sectors(), alWaiter{peer: true, index: i}) {
+			return
+		}
+		p.logged = true
+	}
+	v.peerIO(i)
+}
+
+// peerLogged resumes a write that waited for the activity log.
+func (r *Resource) peerLogged(i uint32) {
+	p := &r.peer.list[i]
+	if !p.vol.writesLocally() {
+		p.failed = true
+		r.peerWritten(i)
+		return
+	}
+	p.logged = true
+	p.vol.peerIO(i)
+}
+
+// peerIO emits the disk operation of a request.
+func (v *volume) peerIO(i uint32) {
+	p := &v.r.peer.list[i]
+	v.disk.inflight++
+	e := v.r.fx.add(FxDisk)
+	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, ioFor(classPeer, i), p.op, p.sector, p.size
+	e.FUA, e.NoHole = p.fua, p.noHole
+	e.Resync = p.kind == peerReadSync || p.kind == peerResync
+	if p.op == OpWrite {
+		e.Payload, e.Buf = PayloadBuffer, p.buf
+	}
+}
+
+// peerDone handles the end of a disk operation for the peer.
+func (r *Resource) peerDone(i uint32, ev *Event) {
+	p := &r.peer.list[i]
+	p.failed = ev.Err != DiskOK
+	if ev.Buf != 0 {
+		p.buf = ev.Buf
+	}
+	v := p.vol
+	if p.failed {
+		v.markOut(p.sector, p.sectors())
+		v.localError(p.op, p.sector, p.sectors())
+	}
+	switch p.kind {
+	case peerWrite:
+		r.peerWritten(i)
+	case peerReadData:
+		r.answerRead(i)
+	case peerReadSync:
+		v.answerSyncRead(i)
+	case peerResync:
+		v.resyncWritten(i)
+	}
+	r.drained()
+}
+
+// peerWritten answers a write that is done, and counts it in its epoch.
+func (r *Resource) peerWritten(i uint32) {
+	p := &r.peer.list[i]
+	v := p.vol
+	v.rs.writing = without(v.rs.writing, i)
+	if !p.orphan {
+		r.ackWrite(p)
+	}
+	if p.logged {
+		v.alRelease(p.sector, p.sectors())
+	}
+	orphan, number := p.orphan, p.epoch
+	r.dropPeer(i)
+	if !orphan {
+		r.epochWriteDone(number)
+		r.retryPeer()
+	}
+}
+
+func (r *Resource) ackWrite(p *peerReq) {
+	v := p.vol
+	inSync := p.maySet && v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT && v.st.PeerDisk >= state.Inconsistent
+	switch {
+	case p.failed:
+		v.sendAck(wire.CmdNegAck, p.sector, p.blockID, p.size)
+	case inSync && p.wantAck:
+		v.sendAck(wire.CmdRSWriteAck, p.sector, p.blockID, p.size)
+		v.markIn(p.sector, p.sectors())
+	case p.wantAck:
+		v.sendAck(wire.CmdWriteAck, p.sector, p.blockID, p.size)
+	}
+}
+
+// epochWriteDone counts a finished write, and confirms its epoch when it was the last.
+func (r *Resource) epochWriteDone(number uint32) {
+	t := &r.peer
+	if number == t.arriving.number {
+		t.arriving.active--
+		return
+	}
+	for i := range t.epochs {
+		if t.epochs[i].number == number {
+			t.epochs[i].active--
+		}
+	}
+	r.confirmEpoch()
+}
+
+// peerBarrier closes the epoch that is arriving. What comes after it waits until it
+// is confirmed, so that nothing of a later epoch becomes durable before it.
+func (r *Resource) peerBarrier(handle uint32) bool {
+	t := &r.peer
+	if t.arriving.count == 0 {
+		return true // a kernel never sends such a barrier; it gets no answer
+	}
+	t.epochs = append(t.epochs, t.arriving)
+	t.handles = append(t.handles, handle)
+	t.arriving = peerEpoch{number: t.arriving.number + 1}
+	r.confirmEpoch()
+	return true
+}
+
+// confirmEpoch flushes the disks when the oldest closed epoch is written.
+func (r *Resource) confirmEpoch() {
+	t := &r.peer
+	if len(t.epochs) == 0 || t.epochs[0].active > 0 || t.flushing > 0 {
+		return
+	}
+	for i, v := range r.vols {
+		if v.writesLocally() && v.cfg.DiskFlushes {
+			t.flushing++
+			v.flushIO(classBarrier, uint32(i))
+		}
+	}
+	if t.flushing == 0 {
+		r.ackBarrier()
+	}
+}
+
+func (v *volume) flushIO(class int, index uint32) {
+	v.disk.inflight++
+	e := v.r.fx.add(FxDisk)
+	e.Vol, e.IO, e.Op = v.num, ioFor(class, index), OpFlush
+}
+
+// barrierFlushed: one of the flushes has returned. A failed flush is a failed disk, and
+// there is no way to tell the peer that an epoch is not safe but to leave it
+// without an answer: the connection ends, and the peer marks the epoch's writes as
+// out of sync (D06).
+func (r *Resource) barrierFlushed(v *volume, err DiskError) {
+	r.peer.flushing--
+	if err != DiskOK {
+		v.localError(OpFlush, 0, 0)
+		r.lose(state.NetworkFailure, NoteNone)
+	}
+	if r.peer.flushing > 0 || r.conn.closing || len(r.peer.epochs) == 0 {
+		r.drained()
+		return
+	}
+	r.ackBarrier()
+	r.drained()
+}
+
+// ackBarrier confirms the oldest epoch and starts what waited behind it.
+func (r *Resource) ackBarrier() {
+	t := &r.peer
+	e, handle := t.epochs[0], t.handles[0]
+	t.epochs, t.handles = t.epochs[1:], t.handles[1:]
+	if r.conn.established() {
+		off := r.open(wire.CmdBarrierAck, 0, wire.BarrierAckSize)
+		r.fx.Buf = (&wire.BarrierAck{Handle: handle, Count: e.count}).AppendTo(r.fx.Buf)
+		r.close(MetaSocket, off)
+	}
+	r.retryPeer()
+	r.confirmEpoch()
+}
+
+// peerRead takes P_DATA_REQUEST and P_RS_DATA_REQUEST.
+func (v *volume) peerRead(ev *Event) bool {
+	r := v.r
+	var q wire.BlockRequest
+	if !decode(ev.Cmd, ev.Body, &q) || !v.inside(q.Sector, q.Size) || q.Size > r.session().MaxRequest() || r.PeerRoom() == 0 ||
+		v.st.Conn < state.Connected {
+		return false
+	}
+	kind, refusal := peerReadData, wire.CmdNegDReply
+	if ev.Cmd != wire.CmdDataRequest {
+		kind, refusal = peerReadSync, wire.CmdNegRSDReply
+	}
+	if v.st.Disk != state.UpToDate || !v.writesLocally() {
+		v.sendAck(refusal, q.Sector, q.BlockID, q.Size)
+		return true
+	}
+	i := r.peer.alloc()
+	r.peer.list[i] = peerReq{kind: kind, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID}
+	if kind == peerReadSync {
+		v.startSyncRead(i)
+	} else {
+		v.peerIO(i)
+	}
+	return true
+}
+
+// answerRead sends what an application of the peer wanted to read.
+func (r *Resource) answerRead(i uint32) {
+	p := &r.peer.list[i]
+	switch {
+	case p.orphan || !r.conn.established():
+	case p.failed:
+		p.vol.sendAck(wire.CmdNegDReply, p.sector, p.blockID, p.size)
+	default:
+		r.sendReply(wire.CmdDataReply, p)
+	}
+	r.dropPeer(i)
+}
+
+// sendReply sends the data of a read and gives its buffer to the driver.
+func (r *Resource) sendReply(cmd wire.Command, p *peerReq) {
+	off := r.open(cmd, p.vol.num, wire.DataSize+p.size)
+	r.fx.Buf = (&wire.Data{Sector: p.sector, BlockID: p.blockID}).AppendTo(r.fx.Buf)
+	e := r.close(DataSocket, off)
+	e.Payload, e.Buf, e.Size, e.FreeBuf = PayloadBuffer, p.buf, p.size, true
+	p.buf = 0
+}

@@ -1,0 +1,491 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// Limits of one application request, in bytes. The driver splits what is larger.
+const (
+	MaxWrite   = 1 << 20
+	MaxDiscard = 4 << 20 // also of zero-outs: spans at most two activity log extents
+)
+
+// request takes an application request in.
+func (r *Resource) request(ev *Event) {
+	v := r.volume(ev.Vol)
+	if v == nil || ev.Op != OpFlush && !v.inside(ev.Sector, ev.Size) {
+		r.complete(ev.Req, IOError, 0)
+		return
+	}
+	id := r.ios.alloc()
+	q := &r.ios.list[id]
+	*q = ioReq{gen: q.gen, vol: v, req: ev.Req, op: ev.Op, sector: ev.Sector, size: ev.Size,
+		fua: ev.FUA, noHole: ev.NoHole, start: r.now, stage: stageHeld, next: noIO}
+	if len(v.held) > 0 || !v.acceptsIO() || r.ios.inUse() > maxIOs-MaxPeerRequests {
+		v.held = append(v.held, id)
+		return
+	}
+	r.admit(id)
+}
+
+// inside says whether a request of the given size lies within the volume.
+func (v *volume) inside(sector uint64, size uint32) bool {
+	n := uint64(size) >> 9
+	return size != 0 && size%512 == 0 && sector <= v.size && n <= v.size-sector
+}
+
+// acceptsIO says whether application requests may start (spec 5.7).
+func (v *volume) acceptsIO() bool {
+	s := v.st
+	switch {
+	case v.frozen > 0 || s.Suspended():
+		return false
+	case s.Conn == state.WFBitMapT || s.Conn == state.WFSyncUUID:
+		return false
+	case s.Conn == state.WFBitMapS && (v.r.session().Version < 96 || !v.xfer.sent):
+		return false
+	case s.Disk == state.Attaching || s.Disk == state.Negotiating:
+		return false
+	}
+	return true
+}
+
+// retryHeld admits requests that waited for the state to change.
+func (v *volume) retryHeld() {
+	for len(v.held) > 0 && v.acceptsIO() && v.r.ios.inUse() <= maxIOs-MaxPeerRequests {
+		id := v.held[0]
+		v.held = v.held[1:]
+		v.r.admit(id)
+	}
+	if len(v.held) == 0 {
+		v.held = nil
+	}
+	v.retryWaiting()
+	v.resumeStarved()
+}
+
+// admit starts a request that the state accepts.
+func (r *Resource) admit(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	if v.st.Role != state.Primary {
+		r.refuse(id, ReadOnly)
+		return
+	}
+	switch q.op {
+	case OpRead:
+		r.startRead(id)
+	case OpFlush:
+		r.startFlush(id)
+	default:
+		q.stage = stageOverlap
+		if v.mustWait(q, len(v.waiting)) {
+			v.waiting = append(v.waiting, id)
+			return
+		}
+		r.logStart(id)
+	}
+}
+
+// refuse answers a request that never started.
+func (r *Resource) refuse(id ioID, o Outcome) {
+	r.complete(r.ios.list[id].req, o, 0)
+	r.ios.release(id)
+}
+
+// mustWait says whether a write overlaps one in progress, a block under resync, or one
+// of the first n that wait: overlapping writes execute in order of arrival, the
+// same on both nodes.
+func (v *volume) mustWait(q *ioReq, n int) bool {
+	if overlapping(v.active, q.sector, q.end()) || overlapping(v.rs.busy, q.sector, q.end()) {
+		return true
+	}
+	for _, id := range v.waiting[:n] {
+		w := &v.r.ios.list[id]
+		if w.sector < q.end() && q.sector < w.end() {
+			return true
+		}
+	}
+	return false
+}
+
+// retryWaiting starts writes whose range has become free.
+func (v *volume) retryWaiting() {
+	for i := 0; i < len(v.waiting); {
+		id := v.waiting[i]
+		if v.mustWait(&v.r.ios.list[id], i) {
+			i++
+			continue
+		}
+		v.waiting = append(v.waiting[:i], v.waiting[i+1:]...)
+		v.r.logStart(id)
+	}
+}
+
+// logStart reserves the range and takes the extents of a write into the activity log.
+func (r *Resource) logStart(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	v.active = append(v.active, span{q.sector, q.end(), uint32(id)})
+	q.stage = stageLog
+	if !v.writesLocally() {
+		r.submit(id)
+		return
+	}
+	if v.logWrite(q.sector, q.sectors(), alWaiter{index: uint32(id)}) {
+		q.logged = true
+		r.submit(id)
+	}
+}
+
+// alRange returns the range of sectors a waiter wants logged.
+func (r *Resource) alRange(w alWaiter) (sector, sectors uint64) {
+	if w.peer {
+		p := &r.peer.list[w.index]
+		return p.sector, p.sectors()
+	}
+	q := &r.ios.list[w.index]
+	return q.sector, q.sectors()
+}
+
+// logged resumes a write when its extents are active, or when there is no log to
+// wait for any more.
+func (r *Resource) logged(w alWaiter) {
+	if w.peer {
+		r.peerLogged(w.index)
+		return
+	}
+	q := &r.ios.list[w.index]
+	q.logged = q.vol.writesLocally()
+	r.submit(ioID(w.index))
+}
+
+// writesLocally says whether writes go to the own disk.
+func (v *volume) writesLocally() bool {
+	return v.disk != nil && !v.disk.failed && v.st.Disk >= state.Inconsistent
+}
+
+// replicates says whether writes go to the peer (spec 6.1).
+func (v *volume) replicates() bool {
+	s := v.st
+	return v.r.conn.established() && s.Conn >= state.Connected &&
+		(s.PeerDisk == state.UpToDate || s.PeerDisk >= state.Inconsistent && s.Conn >= state.WFBitMapT && s.Conn < state.Ahead)
+}
+
+// notes says whether the peer is told about writes that it does not get.
+func (v *volume) notes() bool {
+	return v.r.conn.established() && (v.st.Conn == state.Ahead || v.st.Conn == state.WFBitMapS)
+}
+
+// submit sends a write where it belongs. Nothing of it has happened before.
+func (r *Resource) submit(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	q.stage, q.start = stageActive, r.now
+	local, remote := v.writesLocally(), v.replicates()
+	if v.st.Disk != state.UpToDate && v.st.PeerDisk != state.UpToDate || !local && !remote {
+		r.advance(id) // neither part will be done: the request fails
+		return
+	}
+	if remote {
+		q.netPending = true
+		r.tl.add(r, id)
+		r.sendWrite(id)
+	} else if v.notes() && v.markOut(q.sector, q.sectors()) > 0 {
+		r.sendOutOfSync(v, q.sector, q.size)
+	}
+	if local {
+		q.localPending = true
+		v.diskIO(ioFor(classRequest, uint32(id)), q)
+	}
+}
+
+// diskIO emits the local part of a request.
+func (v *volume) diskIO(io IOID, q *ioReq) {
+	v.disk.inflight++
+	e := v.r.fx.add(FxDisk)
+	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, io, q.op, q.sector, q.size
+	e.FUA, e.NoHole = q.fua, q.noHole
+	if q.op == OpRead || q.op == OpWrite {
+		e.Payload, e.Req = PayloadRequest, q.req
+	}
+}
+
+// sendWrite sends P_DATA, P_TRIM or P_ZEROES for a write.
+func (r *Resource) sendWrite(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	v.seq++
+	d := wire.Data{Sector: q.sector, BlockID: r.ios.blockID(id), Seq: v.seq, Flags: v.writeFlags(q)}
+	if q.op != OpWrite {
+		cmd := wire.CmdTrim
+		if d.Flags&wire.FlagZeroes != 0 {
+			cmd = wire.CmdZeroes
+		}
+		off := r.open(cmd, v.num, wire.TrimSize)
+		r.fx.Buf = (&wire.Trim{Data: d, Size: q.size}).AppendTo(r.fx.Buf)
+		r.close(DataSocket, off)
+		return
+	}
+	off := r.open(wire.CmdData, v.num, wire.DataSize+q.size)
+	r.fx.Buf = d.AppendTo(r.fx.Buf)
+	e := r.close(DataSocket, off)
+	e.Payload, e.Req, e.Size = PayloadRequest, q.req, q.size
+	if r.conn.protocol == ProtocolA {
+		e.Notify = true
+		e.Token = d.BlockID
+	}
+}
+
+func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
+	var f wire.DataFlags
+	s := v.r.session()
+	if q.fua && s.Version >= 95 {
+		f |= wire.FlagFUA
+	}
+	switch q.op {
+	case OpDiscard:
+		f |= wire.FlagDiscard
+	case OpZeroes:
+		if s.Features.Has(wire.FeatureWriteZeroes) {
+			f |= wire.FlagZeroes
+			if !q.noHole {
+				f |= wire.FlagDiscard
+			}
+		} else {
+			f |= wire.FlagDiscard
+		}
+	default:
+	}
+	maySet := v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT
+	if maySet {
+		f |= wire.FlagMaySetInSync
+	}
+	if s.Version >= 100 {
+		if v.r.conn.protocol == ProtocolB {
+			f |= wire.FlagSendReceiveAck
+		}
+		if v.r.conn.protocol == ProtocolC || maySet {
+			f |= wire.FlagSendWriteAck
+		}
+	}
+	return f
+}
+
+// startFlush makes everything answered so far durable: on the own disk by a flush, on
+// the peer's by the acknowledgement of the barrier that closes the present
+// epoch. DRBD itself does not wait for the peer here.
+func (r *Resource) startFlush(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	q.stage = stageActive
+	if v.replicates() {
+		r.tl.closeEpoch(r)
+		if n := len(r.tl.closed); n > 0 {
+			q.netPending, q.waitEpoch, q.epoch = true, true, r.tl.closed[n-1].number
+		} else {
+			q.netOK = true
+		}
+	}
+	if v.writesLocally() {
+		q.localPending = true
+		v.diskIO(ioFor(classRequest, uint32(id)), q)
+	}
+	if !q.localPending && !q.netPending {
+		r.advance(id)
+	}
+}
+
+// startRead serves a read from the own disk if that is good, else from the peer's
+// (spec 6.5).
+func (r *Resource) startRead(id ioID) {
+	q := &r.ios.list[id]
+	v := q.vol
+	q.stage = stageActive
+	switch {
+	case v.localReadable() || v.inSync(q.sector, q.sectors()):
+		q.localPending = true
+		v.diskIO(ioFor(classRequest, uint32(id)), q)
+	case v.st.PeerDisk == state.UpToDate && v.r.conn.established() && v.st.Conn >= state.Connected:
+		q.netPending, q.remoteRead = true, true
+		off := r.open(wire.CmdDataRequest, v.num, wire.BlockRequestSize)
+		r.fx.Buf = (&wire.BlockRequest{Sector: q.sector, BlockID: r.ios.blockID(id), Size: q.size}).AppendTo(r.fx.Buf)
+		r.close(DataSocket, off)
+	default:
+		r.advance(id)
+	}
+}
+
+// inSync says whether an Inconsistent disk can serve a range: no bit of it is set.
+func (v *volume) inSync(sector, sectors uint64) bool {
+	if v.st.Disk != state.Inconsistent || !v.writesLocally() || v.disk.bm == nil {
+		return false
+	}
+	return v.disk.bm.CountRange(bitmap.SectorsOut(sector, sectors)) == 0
+}
+
+// localDone handles the end of the local part of a request.
+func (r *Resource) localDone(id ioID, err DiskError) {
+	q := &r.ios.list[id]
+	q.localPending, q.localOK = false, err == DiskOK
+	if err != DiskOK {
+		q.localSpace = err == DiskNoSpace
+		q.vol.localError(q.op, q.sector, q.sectors())
+		if q.op == OpRead {
+			q.vol.markOut(q.sector, q.sectors())
+			q.stage = stageHeld
+			r.startRead(id) // the disk has failed: now from the peer
+			return
+		}
+	}
+	r.advance(id)
+}
+
+// netDone handles the end of the network part of a request.
+func (r *Resource) netDone(id ioID) {
+	q := &r.ios.list[id]
+	if q.stage == stageActive && q.waitEpoch {
+		q.waitEpoch = false
+	}
+	if q.stage == stageActive && q.remoteRead && !q.netOK {
+		q.remoteRead = false
+		r.startRead(id)
+		return
+	}
+	r.advance(id)
+}
+
+// advance answers a request when both parts are done, and forgets it when its
+// epoch is confirmed.
+func (r *Resource) advance(id ioID) {
+	q := &r.ios.list[id]
+	if q.localPending || q.netPending {
+		return
+	}
+	if q.stage == stageActive {
+		r.account(q, id)
+		if q.vol.frozen > 0 || q.vol.st.Suspended() && !(q.localOK && q.netOK) {
+			q.stage = stageHeld
+			q.vol.done = append(q.vol.done, id)
+		} else {
+			r.answer(id)
+		}
+	}
+	if q.stage == stageDone && !q.inEpoch {
+		r.forget(id)
+	}
+}
+
+// account brings the bitmap up to date with the outcome of a write (spec 6.1).
+func (r *Resource) account(q *ioReq, id ioID) {
+	if !q.op.modifies() {
+		return
+	}
+	v := q.vol
+	v.active = without(v.active, uint32(id))
+	if len(v.waiting) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits {
+		r.restless = true
+	}
+	switch {
+	case q.localOK && q.netOK:
+		if q.clearBits {
+			v.markIn(q.sector, q.sectors())
+		}
+	case q.localOK || q.netOK:
+		v.markOut(q.sector, q.sectors())
+	}
+}
+
+func (o Op) modifies() bool { return o == OpWrite || o == OpDiscard || o == OpZeroes }
+
+// answer completes a request to the application.
+func (r *Resource) answer(id ioID) {
+	q := &r.ios.list[id]
+	o := OK
+	if !q.localOK && !q.netOK {
+		o = IOError
+		if q.localSpace {
+			o = NoSpace
+		}
+	}
+	r.complete(q.req, o, q.buf)
+	r.tl.completed(r, q)
+	q.stage = stageDone
+}
+
+// complete emits the answer to an application request.
+func (r *Resource) complete(req ReqID, o Outcome, buf BufID) {
+	e := r.fx.add(FxComplete)
+	e.Req, e.Outcome, e.Buf = req, o, buf
+}
+
+// forget drops a request that is answered and confirmed.
+func (r *Resource) forget(id ioID) {
+	q := &r.ios.list[id]
+	if q.op.modifies() && !(q.localOK && q.netOK) && (q.localOK || q.netOK) {
+		q.vol.markOut(q.sector, q.sectors())
+	}
+	if q.logged {
+		q.vol.alRelease(q.sector, q.sectors())
+	}
+	r.ios.release(id)
+	if r.ios.inUse() == maxIOs-MaxPeerRequests {
+		r.restless = true
+	}
+}
+
+// thaw takes one reason to hold requests and completions away.
+func (v *volume) thaw() {
+	v.frozen--
+	v.releaseDone()
+	v.r.restless = true
+}
+
+// releaseDone answers requests whose completion was held.
+func (v *volume) releaseDone() {
+	if v.frozen > 0 || v.st.Suspended() {
+		return
+	}
+	list := v.done
+	v.done = nil
+	for _, id := range list {
+		v.r.answer(id)
+		if q := &v.r.ios.list[id]; !q.inEpoch {
+			v.r.forget(id)
+		}
+	}
+}
+
+// markOut sets the bits of every block that the range touches and returns how many
+// changed.
+func (v *volume) markOut(sector, sectors uint64) uint64 {
+	if v.disk == nil || v.disk.bm == nil {
+		return 0
+	}
+	return v.disk.bm.SetRange(bitmap.SectorsOut(sector, sectors))
+}
+
+// markIn clears the bits of every block that the range covers.
+func (v *volume) markIn(sector, sectors uint64) uint64 {
+	if v.disk == nil || v.disk.bm == nil {
+		return 0
+	}
+	first, last := bitmap.SectorsIn(sector, sectors, v.size)
+	if first >= last {
+		return 0
+	}
+	return v.disk.bm.ClearRange(first, last)
+}
+
+// publishReads tells the driver when it may read without asking.
+func (v *volume) publishReads() {
+	ok := v.localReadable() && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended()
+	if ok == v.readsLocal {
+		return
+	}
+	v.readsLocal = ok
+	e := v.r.fx.add(FxReads)
+	e.Vol, e.On = v.num, ok
+}

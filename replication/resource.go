@@ -1,0 +1,240 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// Resource is the protocol state of one resource on one node. Owned by whoever
+// calls Step; nothing in it is safe for concurrent use.
+type Resource struct {
+	cfg Config
+	now Time
+	fx  *Effects
+
+	vols []*volume
+	conn connection
+	ios  ioTable
+	tl   transferLog
+	peer peerSide
+
+	entropy []uint64
+	mix     uint64
+
+	change    *change   // our cluster-wide state change that the peer is judging
+	commands  []command // operator's commands that wait for a transient state to end
+	restless  bool      // a state changed in this Step: waiting things get another try
+	nextToken uint64
+}
+
+// volume is one volume of a resource.
+type volume struct {
+	r   *Resource
+	num uint16
+	cfg VolumeConfig
+
+	st  state.State
+	neg state.Negotiation
+
+	size       uint64 // sectors of the replicated volume, 0 if not known yet
+	userSize   uint64 // sectors asked for by either operator, 0: as much as possible
+	disk       *disk  // nil when Diskless
+	exposed    uint64 // current UUID of the data that the application has seen
+	crashed    bool   // this node went down as Primary and the copies have not been equal since
+	considered bool   // "consider resync" (spec 7.5 step 6)
+	seq        uint32 // last sequence number sent (spec 6.7)
+	announced  uint64 // set bits in our last P_UUIDS
+
+	peerUUIDs   peerUUIDs
+	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
+	peerSize    uint64 // c_size of it
+	pending     *Attach
+
+	frozen  int    // reasons to hold requests and completions until metadata is durable
+	held    []ioID // requests that wait for the state to accept I/O
+	waiting []ioID // writes that wait for an overlapping one, in order of arrival
+	done    []ioID // finished requests whose completion waits for frozen to end
+	active  []span // writes in progress: submitted, not yet completed
+
+	readsLocal   bool
+	detachTokens []uint64 // commands that wait for the volume to be Diskless
+	xfer         exchange
+	rs           resync
+}
+
+// disk is what a volume knows of its attached backing device. Owned by volume.
+type disk struct {
+	sb     metadata.Superblock
+	layout metadata.Layout
+	bm     *bitmap.Bitmap
+	al     actLog
+	info   Attach
+
+	inflight int  // data I/O that the driver has not answered
+	failed   bool // no new I/O; becomes Diskless when the last one has returned
+	metaBad  bool // the metadata device failed: do not try to write to it
+	leaving  bool // failed, and the last bitmap pages are being written
+	written  bool // they are
+
+	// keepPrimary: the volume is Secondary already, but the mark of a Primary must
+	// stay on disk until data and bitmap are durable.
+	keepPrimary bool
+
+	sbGen     uint64 // generation of sb in memory
+	sbQueued  uint64 // generation in flight, 0: none
+	sbDurable uint64
+	waiters   []metaWaiter
+
+	pass pagePass
+}
+
+// peerUUIDs is the peer's last P_UUIDS.
+type peerUUIDs struct {
+	known bool
+	metadata.UUIDs
+	bits  uint64
+	flags uint64
+}
+
+// New returns a resource in DRBD's initial state: Secondary, StandAlone,
+// Diskless.
+func New(cfg Config) *Resource {
+	if cfg.MaxRequests == 0 {
+		cfg.MaxRequests = 1024
+	}
+	r := &Resource{cfg: cfg, mix: cfg.Seed | 1}
+	for _, vc := range cfg.Volumes {
+		r.vols = append(r.vols, &volume{r: r, num: vc.Number, cfg: vc, st: state.Initial(), userSize: vc.SizeSectors})
+	}
+	return r
+}
+
+// Step applies one event and appends what it calls for to fx. It runs in
+// bounded time: work proportional to the size of a device advances a fixed
+// amount per event.
+func (r *Resource) Step(ev *Event, fx *Effects) {
+	r.fx, r.now = fx, ev.Now
+	r.dispatch(ev)
+	r.settle()
+	r.fx = nil
+}
+
+func (r *Resource) dispatch(ev *Event) {
+	switch ev.Kind {
+	case EvTick:
+		r.tick(ev)
+	case EvRequest:
+		r.request(ev)
+	case EvDisk:
+		r.diskDone(ev)
+	case EvMeta:
+		r.metaDone(ev)
+	case EvConnUp:
+		r.connUp(ev)
+	case EvConnDown:
+		r.connDown(ev)
+	case EvPacket:
+		r.packet(ev)
+	case EvSent:
+		r.sent(ev)
+	case EvAttach:
+		if v := r.volume(ev.Vol); v != nil {
+			v.offer(ev.Attach)
+		}
+	case EvAdmin:
+		r.command(ev.Admin)
+	case EvHandler:
+	}
+}
+
+// settle brings things that wait for each other to rest at the end of a Step:
+// state changes wake requests and commands, which may change states again.
+// Every round consumes something that waited, so it ends.
+func (r *Resource) settle() {
+	for r.restless {
+		r.restless = false
+		r.retryCommands()
+		for _, v := range r.vols {
+			v.attachPending()
+			v.retryHeld()
+		}
+		r.resyncKick()
+	}
+	for _, v := range r.vols {
+		v.settleDisk()
+		v.publishReads()
+	}
+}
+
+// volume returns the volume with number n, or nil.
+func (r *Resource) volume(n uint16) *volume {
+	for _, v := range r.vols {
+		if v.num == n {
+			return v
+		}
+	}
+	return nil
+}
+
+// State returns the state of volume vol, the initial state if there is none.
+func (r *Resource) State(vol uint16) state.State {
+	if v := r.volume(vol); v != nil {
+		return v.st
+	}
+	return state.Initial()
+}
+
+func (r *Resource) tick(ev *Event) {
+	if len(r.entropy) < cap(r.entropy) || len(r.entropy) < 8 {
+		r.entropy = append(r.entropy, ev.Rand)
+	}
+	r.connTick()
+	r.tl.tick(r)
+	for _, v := range r.vols {
+		v.tick()
+	}
+	r.restless = true
+}
+
+func (v *volume) tick() {
+	v.resyncTick()
+	v.pageTick()
+}
+
+// random returns a word nobody can guess as long as ticks deliver entropy. A
+// burst of events that drains it falls back to mixing, which is still unique.
+func (r *Resource) random() uint64 {
+	r.mix += 0x9e3779b97f4a7c15
+	z := r.mix
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	if n := len(r.entropy); n > 0 {
+		z ^= r.entropy[n-1]
+		r.entropy = r.entropy[:n-1]
+	}
+	return z
+}
+
+func (r *Resource) note(v *volume, n Note) *Effect {
+	e := r.fx.add(FxNote)
+	e.Note = n
+	if v != nil {
+		e.Vol = v.num
+	}
+	return e
+}
+
+// handler asks the driver to run h, without waiting for it.
+func (r *Resource) handler(v *volume, h Handler) {
+	e := r.fx.add(FxHandler)
+	e.Handler = h
+	if v != nil {
+		e.Vol = v.num
+	}
+}
+
+// session returns what was agreed on with the peer.
+func (r *Resource) session() wire.Session { return r.conn.session }

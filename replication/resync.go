@@ -1,0 +1,387 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// resync is a resync in progress on one volume, as source or as target. Owned by
+// volume.
+//
+// Locking. DRBD locks 16 MiB at a time; here the unit is the request. What must
+// hold is the same (spec 9.3): a resync block never overwrites newer data, on
+// either node. busy are the ranges that application writes wait for: blocks that
+// this node, as target, has asked for and not yet cleared, or, as source, is
+// reading. In the other direction the target does not ask for a block that is
+// being written, and the source does not read one.
+type resync struct {
+	total   uint64 // bits at the start
+	failed  uint64 // blocks that could not be copied
+	started Time
+
+	busy    []span
+	writing []span // requests of the peer that are on the disk: writes and resynced blocks
+
+	// Target.
+	reqs      []span // asked for and not yet cleared; owner is the number of the request
+	number    uint32
+	cursor    uint64
+	rate      rateController
+	written   []span // on the disk, but maybe only in its cache
+	flushing  []span
+	finishing bool
+	sealing   bool // the superblock is being written as if the resync had ended
+
+	// Source.
+	blocked  []uint32 // peer's requests that wait: for the flush, or for a write to end
+	unacked  []span   // blocks sent and not confirmed
+	ready    bool     // what was written before the resync is on stable storage
+	notified bool     // the target has reported the end
+
+	lastPages Time
+}
+
+const (
+	// maxResyncRequests bounds the requests in flight.
+	maxResyncRequests = 512
+	// resyncExtentBits is 16 MiB in blocks; no request crosses such a boundary.
+	resyncExtentBits = 4096
+)
+
+// startResync resets the state for a new run.
+func (v *volume) startResync() {
+	v.resetResync()
+	v.rs.total = v.disk.bm.Weight()
+	v.rs.started, v.rs.lastPages = v.r.now, v.r.now
+	v.rs.rate.reset(int(v.cfg.PlanAheadTenths))
+	e := v.r.note(v, NoteResyncStart)
+	e.Sector = v.rs.total
+}
+
+// resetResync forgets a resync. What is on the disk still counts as writing.
+func (v *volume) resetResync() {
+	for _, i := range v.rs.blocked {
+		v.r.dropPeer(i)
+	}
+	v.rs = resync{writing: v.rs.writing, rate: v.rs.rate}
+	v.r.restless = true
+}
+
+// leaveResync cleans up when a volume leaves the resync states for any reason.
+func (v *volume) leaveResync(state.State) {
+	v.resetResync()
+	v.xfer = exchange{}
+	v.r.conn.unhold(v.r)
+}
+
+// unhold ends a bitmap transfer that was aborted on an established connection. The peer
+// would take what comes next for a part of it, so the connection has to go.
+func (c *connection) unhold(r *Resource) {
+	if !c.held.on {
+		return
+	}
+	for _, v := range r.vols {
+		if v.xfer.state == xferSending {
+			return
+		}
+	}
+	c.held.drop(r)
+	r.lose(state.ProtocolError, NoteNone)
+}
+
+// resyncKick does what may have become possible in a Step.
+func (r *Resource) resyncKick() {
+	for _, v := range r.vols {
+		v.tryBitmap()
+		v.retryBlocked()
+		v.resyncEmit()
+		v.resyncEnd()
+	}
+	r.retryPeer()
+}
+
+// resyncTick gives the target its budget for the next tenth of a second.
+func (v *volume) resyncTick() {
+	if v.st.Conn == state.SyncTarget && !v.rs.finishing {
+		v.rs.rate.tick(&v.cfg, v.r.cfg.MaxBuffers)
+	}
+}
+
+// resyncEmit asks for blocks as long as the budget and the window allow.
+func (v *volume) resyncEmit() {
+	rs := &v.rs
+	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || !v.r.conn.established() {
+		return
+	}
+	for rs.rate.budget > 0 && len(rs.reqs) < maxResyncRequests && v.r.peer.used < MaxPeerRequests/2 {
+		first, n := v.nextResync()
+		if n == 0 {
+			return
+		}
+		rs.rate.spend(n)
+		v.requestBlocks(first, n)
+	}
+}
+
+// nextResync finds the next blocks to ask for: a run of set bits that nothing else is
+// busy with, within one resync extent. It returns 0 blocks if there is none.
+func (v *volume) nextResync() (first, n uint64) {
+	bm, rs := v.disk.bm, &v.rs
+	limit := uint64(min(v.r.session().MaxRequest(), 1<<20)) / bitmap.BlockSize
+	for wrapped := false; ; {
+		bit, ok := bm.Next(rs.cursor)
+		if !ok {
+			if wrapped || rs.cursor == 0 {
+				rs.cursor = 0
+				return 0, 0
+			}
+			wrapped, rs.cursor = true, 0
+			continue
+		}
+		if v.blockBusy(bit) {
+			rs.cursor = bit + 1
+			continue
+		}
+		end := min(bit+limit, (bit/resyncExtentBits+1)*resyncExtentBits, bm.Bits())
+		n = 1
+		for bit+n < end && bm.Test(bit+n) && !v.blockBusy(bit+n) {
+			n++
+		}
+		rs.cursor = bit + n
+		return bit, n
+	}
+}
+
+func (v *volume) blockBusy(bit uint64) bool {
+	start := bit * bitmap.SectorsPerBit
+	end := start + bitmap.SectorsPerBit
+	return overlapping(v.rs.busy, start, end) || overlapping(v.active, start, end) || overlapping(v.rs.writing, start, end)
+}
+
+// requestBlocks sends one resync request.
+func (v *volume) requestBlocks(first, n uint64) {
+	rs := &v.rs
+	start := first * bitmap.SectorsPerBit
+	end := min(start+n*bitmap.SectorsPerBit, v.size)
+	rs.number++
+	s := span{start, end, rs.number}
+	rs.reqs = append(rs.reqs, s)
+	rs.busy = append(rs.busy, s)
+	off := v.r.open(wire.CmdRSDataRequest, v.num, wire.BlockRequestSize)
+	v.r.fx.Buf = (&wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: uint32((end - start) << 9)}).AppendTo(v.r.fx.Buf)
+	v.r.close(DataSocket, off)
+}
+
+// requested finds an outstanding request by its range.
+func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
+	for _, s := range rs.reqs {
+		if s.start == sector && s.end-s.start == uint64(size)>>9 {
+			return s, true
+		}
+	}
+	return span{}, false
+}
+
+// settleRequest forgets a request.
+func (v *volume) settleRequest(s span) {
+	v.rs.reqs = without(v.rs.reqs, s.owner)
+	v.rs.busy = without(v.rs.busy, s.owner)
+	v.r.restless = true
+}
+
+// resyncReply takes the data of a block that was asked for.
+func (v *volume) resyncReply(ev *Event) bool {
+	r := v.r
+	var d wire.Data
+	rd := wire.NewReader(ev.Cmd, ev.Body)
+	d.DecodeFrom(&rd)
+	if !v.inside(d.Sector, ev.Size) || rd.Finish() != nil {
+		r.free(ev.Buf)
+		return false
+	}
+	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT || !v.writesLocally() {
+		v.sendAck(wire.CmdNegAck, d.Sector, wire.ResyncID, ev.Size) // the resync was aborted meanwhile
+		r.free(ev.Buf)
+		return true
+	}
+	s, ok := v.rs.requested(d.Sector, ev.Size)
+	if !ok || r.PeerRoom() == 0 || overlapsOwner(v.rs.written, s.owner) || overlapsOwner(v.rs.flushing, s.owner) {
+		r.free(ev.Buf)
+		return false
+	}
+	v.rs.rate.answered += s.end - s.start
+	i := r.peer.alloc()
+	p := &r.peer.list[i]
+	*p = peerReq{kind: peerResync, op: OpWrite, vol: v, sector: d.Sector, size: ev.Size, buf: ev.Buf,
+		blockID: uint64(s.owner), queued: true}
+	if r.peerMustWait(p, len(r.peer.queue)) {
+		r.peer.queue = append(r.peer.queue, i)
+		return true
+	}
+	r.startResyncWrite(i)
+	return true
+}
+
+func overlapsOwner(list []span, owner uint32) bool {
+	for i := range list {
+		if list[i].owner == owner {
+			return true
+		}
+	}
+	return false
+}
+
+// startResyncWrite writes a resynced block.
+func (r *Resource) startResyncWrite(i uint32) {
+	p := &r.peer.list[i]
+	v := p.vol
+	p.queued = false
+	v.rs.writing = append(v.rs.writing, span{p.sector, p.end(), i})
+	if !v.writesLocally() {
+		p.failed = true
+		v.resyncWritten(i)
+		return
+	}
+	v.peerIO(i)
+}
+
+// resyncWritten: a block has been written. It counts as in sync only when it is on
+// stable storage (DRBD itself does not wait for that).
+func (v *volume) resyncWritten(i uint32) {
+	r := v.r
+	p := &r.peer.list[i]
+	v.rs.writing = without(v.rs.writing, i)
+	s, ok := v.rs.requested(p.sector, p.size)
+	ok = ok && !p.orphan && s.owner == uint32(p.blockID)
+	switch {
+	case !ok: // the resync it belonged to is over
+	case p.failed:
+		v.sendAck(wire.CmdNegAck, p.sector, wire.ResyncID, p.size)
+		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.settleRequest(s)
+	default:
+		v.rs.written = append(v.rs.written, s)
+		v.flushResync()
+	}
+	r.dropPeer(i)
+	r.restless = true
+}
+
+// flushResync flushes the blocks written so far; those written meanwhile go with the
+// next flush.
+func (v *volume) flushResync() {
+	rs := &v.rs
+	if len(rs.flushing) > 0 || len(rs.written) == 0 || !v.writesLocally() {
+		return
+	}
+	if !v.cfg.DiskFlushes {
+		rs.flushing, rs.written = rs.written, rs.flushing
+		v.resyncDurable()
+		return
+	}
+	rs.flushing, rs.written = rs.written, rs.flushing
+	v.flushIO(classRSFlush, v.index())
+}
+
+// resyncFlushed: the flush has returned. If the resync has been reset since, nothing is
+// in flushing and nothing happens.
+func (v *volume) resyncFlushed(err DiskError) {
+	if err != DiskOK {
+		v.localError(OpFlush, 0, 0)
+		return
+	}
+	v.resyncDurable()
+}
+
+func (v *volume) resyncDurable() {
+	rs := &v.rs
+	for _, s := range rs.flushing {
+		v.markIn(s.start, s.end-s.start)
+		v.sendAck(wire.CmdRSWriteAck, s.start, wire.ResyncID, uint32((s.end-s.start)<<9))
+		v.settleRequest(s)
+	}
+	rs.flushing = rs.flushing[:0]
+	v.flushResync()
+}
+
+// resyncRefused handles the negative answers to a resync request.
+func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
+	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT {
+		return true
+	}
+	s, ok := v.rs.requested(p.Sector, p.Size)
+	if !ok || cmd == wire.CmdRSIsInSync {
+		return false
+	}
+	if cmd == wire.CmdNegRSDReply {
+		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+	}
+	v.rs.rate.answered += s.end - s.start
+	v.settleRequest(s)
+	return true
+}
+
+// resyncEnd ends the resync at the target when every block is in sync or has failed.
+func (v *volume) resyncEnd() {
+	rs := &v.rs
+	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || v.disk.failed || len(rs.reqs) > 0 || v.disk.bm.Weight() > rs.failed {
+		return
+	}
+	rs.finishing = true
+	// When the ping is answered the source has seen every RSWriteAck.
+	v.r.afterPing(v, (*volume).sealTarget)
+}
+
+// sealTarget makes the result of the resync durable before anybody hears of it: the
+// bitmap first, then UUIDs and flags.
+func (v *volume) sealTarget() {
+	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil {
+		return
+	}
+	v.afterPages(sealUUIDs, 0)
+}
+
+func (v *volume) sealUUIDs() {
+	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil || v.disk.failed {
+		return
+	}
+	if v.rs.failed == 0 {
+		u, p := &v.disk.sb.UUIDs, &v.peerUUIDs.UUIDs
+		syncUUID := u.Current()
+		u[metadata.SlotBitmap], u[metadata.SlotHistory1], u[metadata.SlotHistory2] = p.Bitmap(), p.History1(), p.History2()
+		u.RotateSet(metadata.SlotBitmap, syncUUID, false)
+		v.setCurrent(p.Current())
+		u.ClearBitmap()
+		v.rs.sealing = true
+		v.updateFlags()
+	}
+	v.afterSuper(finishTarget, 0)
+}
+
+// targetFinished takes the new state; the P_STATE that goes with it tells the source.
+func (v *volume) targetFinished() {
+	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil {
+		return
+	}
+	failed := v.rs.failed
+	next := v.st
+	next.Conn, next.PeerDisk = state.Connected, state.UpToDate
+	if failed == 0 {
+		next.Disk = state.UpToDate
+		v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
+	}
+	v.resyncOver(failed)
+	v.force(next)
+	v.r.handler(v, HandlerAfterResyncTarget)
+}
+
+func (v *volume) resyncOver(failed uint64) {
+	n := NoteResyncDone
+	if failed > 0 {
+		n = NoteResyncFailed
+	}
+	e := v.r.note(v, n)
+	e.Sector, e.Token = v.rs.total, uint64(v.r.now-v.rs.started)
+}

@@ -1,0 +1,147 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// flushSource puts everything this node has written on stable storage before the first
+// resync read. A Secondary that becomes source has no activity log for it: a
+// block served from its volatile cache, with the bit cleared on both nodes, would be
+// lost with its power and nobody would know (R22).
+func (v *volume) flushSource() {
+	if !v.cfg.DiskFlushes {
+		v.rs.ready = true
+		return
+	}
+	v.flushIO(classRSSource, v.index())
+}
+
+func (v *volume) sourceFlushed(err DiskError) {
+	if err != DiskOK {
+		v.localError(OpFlush, 0, 0)
+		return
+	}
+	v.rs.ready = true
+	v.r.restless = true
+}
+
+// startSyncRead serves a resync read when no application write is in progress on its
+// range: what is read must not be older than what was replicated before it.
+func (v *volume) startSyncRead(i uint32) {
+	p := &v.r.peer.list[i]
+	if v.st.Conn.Resync() && (!v.rs.ready || overlapping(v.active, p.sector, p.end())) {
+		v.rs.blocked = append(v.rs.blocked, i)
+		return
+	}
+	v.rs.busy = append(v.rs.busy, span{p.sector, p.end(), i})
+	v.peerIO(i)
+}
+
+func (v *volume) retryBlocked() {
+	if len(v.rs.blocked) == 0 || !v.rs.ready {
+		return
+	}
+	list := v.rs.blocked
+	v.rs.blocked = nil
+	for _, i := range list {
+		if !v.writesLocally() {
+			v.r.peer.list[i].failed = true
+			v.answerSyncRead(i)
+			continue
+		}
+		v.startSyncRead(i)
+	}
+}
+
+// answerSyncRead sends a resync block.
+func (v *volume) answerSyncRead(i uint32) {
+	r := v.r
+	p := &r.peer.list[i]
+	v.rs.busy = without(v.rs.busy, i)
+	if len(v.waiting) > 0 {
+		r.restless = true
+	}
+	switch {
+	case p.orphan || !r.conn.established():
+	case p.failed:
+		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
+	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS:
+	default:
+		v.rs.unacked = append(v.rs.unacked, span{start: p.sector, end: p.end()})
+		r.sendReply(wire.CmdRSDataReply, p)
+	}
+	r.dropPeer(i)
+}
+
+// resyncAck: the target has written a block, or failed to. An ack for a block that was
+// not sent would clear bits of blocks that differ, so it ends the connection.
+func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
+	if v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS {
+		return true // the resync was aborted meanwhile
+	}
+	end := p.Sector + uint64(p.Size)>>9
+	for i, s := range v.rs.unacked {
+		if s.start != p.Sector || s.end != end {
+			continue
+		}
+		last := len(v.rs.unacked) - 1
+		v.rs.unacked[i] = v.rs.unacked[last]
+		v.rs.unacked = v.rs.unacked[:last]
+		if ok {
+			v.markIn(p.Sector, uint64(p.Size)>>9)
+		} else {
+			v.rs.failed += (uint64(p.Size) + 4095) >> 12
+		}
+		v.sourceEnd()
+		return true
+	}
+	return false
+}
+
+// targetReportsEnd: the target says that the resync is over. Its last acks may still be
+// on their way, on the other socket.
+func (v *volume) targetReportsEnd() {
+	v.rs.notified = true
+	v.sourceEnd()
+}
+
+// sourceEnd ends the resync at the source when the target has reported its end and every
+// block is confirmed.
+func (v *volume) sourceEnd() {
+	rs := &v.rs
+	if !rs.notified || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
+		return
+	}
+	rs.finishing = true
+	v.r.afterPing(v, (*volume).sealSource)
+}
+
+// sealSource writes the bitmap before the UUIDs say that it is not needed.
+func (v *volume) sealSource() {
+	if v.sourceFinishing() {
+		v.afterPages(finishSource, 0)
+	}
+}
+
+func (v *volume) sourceFinishing() bool {
+	c := v.st.Conn
+	return (c == state.SyncSource || c == state.PausedSyncS) && v.rs.finishing && v.disk != nil
+}
+
+// sourceFinished takes the new state. The source does not report it: the target knows.
+func (v *volume) sourceFinished() {
+	if !v.sourceFinishing() {
+		return
+	}
+	v.disk.sb.UUIDs.ClearBitmap()
+	v.superChanged()
+	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
+	next := v.st
+	next.Conn, next.Disk, next.PeerDisk = state.Connected, state.UpToDate, state.UpToDate
+	v.resyncOver(0)
+	v.force(next)
+	if v.cfg.Fencing != state.DontCare {
+		v.r.handler(v, HandlerUnfencePeer)
+	}
+}

@@ -1,0 +1,122 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// Flags of P_UUIDS as kept of the peer.
+const (
+	flagDiscard      = uint64(wire.UUIDDiscardMyData)
+	flagCrashed      = uint64(wire.UUIDCrashedPrimary)
+	flagInconsistent = uint64(wire.UUIDInconsistent)
+	flagSkipSync     = uint64(wire.UUIDSkipInitialSync)
+)
+
+func (r *Resource) sendProtocol() {
+	p := wire.Protocol{Protocol: uint32(r.cfg.Protocol), AfterSB0: uint32(r.cfg.AfterSB[0]), AfterSB1: uint32(r.cfg.AfterSB[1]),
+		AfterSB2: uint32(r.cfg.AfterSB[2]), TwoPrimaries: r.cfg.TwoPrimaries, IntegrityAlg: r.cfg.IntegrityAlg}
+	if r.conn.discardMyData {
+		p.Flags |= wire.ConnDiscardMyData
+	}
+	if r.conn.tentative {
+		p.Flags |= wire.ConnDryRun
+	}
+	r.sendVariable(wire.CmdProtocol, 0, p.AppendTo)
+}
+
+// sendVariable sends a packet whose length depends on the session.
+func (r *Resource) sendVariable(cmd wire.Command, vol uint16, appendTo func([]byte, wire.Session) []byte) {
+	var scratch [256]byte
+	body := appendTo(scratch[:0], r.session())
+	off := r.open(cmd, vol, uint32(len(body)))
+	r.fx.Buf = append(r.fx.Buf, body...)
+	r.close(DataSocket, off)
+}
+
+func (v *volume) sendSyncParam() {
+	c := &v.cfg
+	p := wire.SyncParam{ResyncRateKiB: c.ResyncRateKiB, VerifyAlg: v.r.cfg.VerifyAlg, CsumsAlg: v.r.cfg.CsumsAlg,
+		PlanAheadTenths: c.PlanAheadTenths, DelayTenths: c.DelayTargetTenth, FillSectors: c.FillTargetSector, MaxRateKiB: c.MaxRateKiB}
+	v.r.sendVariable(wire.SyncParamCommand(v.r.session().Version), v.num, p.AppendTo)
+}
+
+func (v *volume) sendSizes(flags wire.SizesFlags) {
+	s := v.r.session()
+	p := wire.Sizes{User: v.userSize, Current: v.size, MaxBioSize: s.MaxRequest(), Flags: flags,
+		Queue: wire.QueueLimits{PhysicalBlock: 4096, LogicalBlock: 512, IOMin: 4096}}
+	if v.disk == nil {
+		p.User = 0
+	} else {
+		p.Backing = v.disk.limit()
+		p.Queue.Discard = v.disk.info.Discard
+		p.Queue.PhysicalBlock = max(v.disk.info.PhysicalBlock, 512)
+		p.Queue.LogicalBlock = max(v.disk.info.LogicalBlock, 512)
+	}
+	v.r.sendVariable(wire.CmdSizes, v.num, p.AppendTo)
+}
+
+// sendUUIDs sends the own generations. Without a disk there are none to tell.
+func (v *volume) sendUUIDs(flags uint64) {
+	if v.disk == nil || !v.r.canSend() {
+		return
+	}
+	v.announced = v.disk.bm.Weight()
+	if v.r.conn.discardMyData {
+		flags |= flagDiscard
+	}
+	if v.crashed {
+		flags |= flagCrashed
+	}
+	if v.neg.Disk == state.Inconsistent && v.st.Disk == state.Negotiating {
+		flags |= flagInconsistent
+	}
+	u := v.disk.sb.UUIDs
+	p := wire.UUIDs{Current: u.Current(), Bitmap: u.Bitmap(), History: [2]uint64{u.History1(), u.History2()},
+		Bits: v.announced, Flags: wire.UUIDFlags(flags)}
+	off := v.r.open(wire.CmdUUIDs, v.num, wire.UUIDsSize)
+	v.r.fx.Buf = p.AppendTo(v.r.fx.Buf)
+	v.r.close(DataSocket, off)
+}
+
+// sendState tells the peer the present state. The suspend bits are nobody else's
+// business.
+func (v *volume) sendState() {
+	if !v.r.canSend() {
+		return
+	}
+	s := v.st
+	s.Susp, s.SuspNod, s.SuspFen = false, false, false
+	off := v.r.open(wire.CmdState, v.num, wire.StateWordSize)
+	v.r.fx.Buf = (&wire.StateWord{State: s.Word()}).AppendTo(v.r.fx.Buf)
+	v.r.close(DataSocket, off)
+}
+
+// canSend says whether parameters may be sent.
+func (r *Resource) canSend() bool { return r.conn.phase == phaseUp && !r.conn.closing }
+
+func (r *Resource) sendOutOfSync(v *volume, sector uint64, size uint32) {
+	off := r.open(wire.CmdOutOfSync, v.num, wire.BlockDescSize)
+	r.fx.Buf = (&wire.BlockDesc{Sector: sector, Size: size}).AppendTo(r.fx.Buf)
+	r.close(DataSocket, off)
+}
+
+// sendAck sends one of the 24-byte answers.
+func (v *volume) sendAck(cmd wire.Command, sector, blockID uint64, size uint32) {
+	if !v.r.conn.established() || v.st.Conn < state.Connected {
+		return
+	}
+	v.seq++
+	off := v.r.open(cmd, v.num, wire.BlockAckSize)
+	v.r.fx.Buf = (&wire.BlockAck{Sector: sector, BlockID: blockID, Size: size, Seq: v.seq}).AppendTo(v.r.fx.Buf)
+	v.r.close(MetaSocket, off)
+}
+
+// limit returns how many sectors of data the disk has room for.
+func (d *disk) limit() uint64 { return min(d.layout.DataSectors, d.info.BackingSectors) }
+
+// bits returns the number of bits for a volume of n sectors.
+func bitsFor(sectors uint64) uint64 {
+	return (sectors + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+}

@@ -1,0 +1,345 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// Time is nanoseconds on a monotonic clock of the driver's choosing.
+type Time int64
+
+// Durations in Time's unit.
+const (
+	Millisecond Time = 1e6
+	Second      Time = 1e9
+)
+
+// ReqID is the driver's slot of an application request, below Config.MaxRequests.
+type ReqID uint32
+
+// BufID is a payload buffer of the driver. Zero is "none".
+type BufID uint32
+
+// IOID names a disk or metadata operation of the core. It is opaque to the driver.
+type IOID uint32
+
+// Socket is one of the two streams of a connection (spec 3.1).
+type Socket uint8
+
+// The sockets.
+const (
+	DataSocket Socket = iota + 1
+	MetaSocket
+)
+
+// EventKind says which fields of an Event are set.
+type EventKind uint8
+
+// Events. Every event carries Now.
+const (
+	EvTick     EventKind = iota + 1 // Rand
+	EvRequest                       // application I/O: Vol, Req, Op, Sector, Size, FUA, NoHole
+	EvDisk                          // an FxDisk ended: IO, Err; Buf if the driver allocated one for a read
+	EvMeta                          // an FxMetaNotify was reached: IO, Err
+	EvConnUp                        // both sockets stand: Gen (never reused), ResolveConflicts, Body = 64 random bytes
+	EvConnDown                      // Gen is gone: Cause
+	EvPacket                        // Gen, Socket, Cmd, Vol, Body (the packet without bulk data), Size and Buf of the bulk data
+	EvSent                          // the Send with Notify set was handed to the kernel: Gen, Token of the Send
+	EvAttach                        // Vol, Attach: the backing device was opened and its metadata read
+	EvAdmin                         // an operator's command: Admin
+	EvHandler                       // a handler ended: IO, Exit
+)
+
+// Op is what a disk effect or an application request does.
+type Op uint8
+
+// Operations.
+const (
+	OpRead Op = iota + 1
+	OpWrite
+	OpFlush
+	OpDiscard // the range reads as zeroes afterwards; space may be given back
+	OpZeroes  // the range reads as zeroes afterwards; NoHole keeps it allocated
+)
+
+// DiskError is the outcome of a disk or metadata operation.
+type DiskError uint8
+
+// Outcomes of a disk operation.
+const (
+	DiskOK DiskError = iota
+	DiskIOError
+	DiskNoSpace
+)
+
+// Event is one input of the core. It is a plain value; Body, Attach and Admin
+// are only valid during the Step.
+type Event struct {
+	Now    Time
+	Kind   EventKind
+	Socket Socket
+	Op     Op
+	Err    DiskError
+	FUA    bool
+	NoHole bool
+
+	// ResolveConflicts: this node accepted the meta socket (spec 3.2).
+	ResolveConflicts bool
+
+	Cmd    wire.Command
+	Vol    uint16
+	Req    ReqID
+	Buf    BufID
+	IO     IOID
+	Gen    uint32
+	Size   uint32 // bytes
+	Sector uint64
+	Rand   uint64
+	Token  uint64
+	Exit   int
+	Body   []byte
+	Cause  state.Conn // EvConnDown: Timeout, BrokenPipe, NetworkFailure or ProtocolError
+	Attach *Attach
+	Admin  *Admin
+}
+
+// Attach is what the driver learned from a backing device.
+type Attach struct {
+	Superblock metadata.Superblock
+	Layout     metadata.Layout
+	// Bitmap as read from disk, one bit per 4 KiB of the agreed size
+	// (Superblock.LASize); nil if the volume never had a size.
+	// The core owns it from now on.
+	Bitmap          *bitmap.Bitmap
+	BackingSectors  uint64 // capacity of the data device
+	Discard         bool
+	PhysicalBlock   uint32
+	LogicalBlock    uint32
+	SeparateMeta    bool // metadata and data are on different devices: flushing one does not flush the other
+	ActivityLogKept bool // reserved for a driver that replays in the core; false: the log was replayed and re-initialised
+}
+
+// AdminKind is an operator's command.
+type AdminKind uint8
+
+// Commands.
+const (
+	AdminConnect          AdminKind = iota + 1 // DiscardMyData, Tentative
+	AdminDisconnect                            // Force
+	AdminPrimary                               // Force
+	AdminSecondary                             //
+	AdminDetach                                // Vol, Force
+	AdminInvalidate                            // Vol
+	AdminInvalidateRemote                      // Vol
+	AdminOutdate                               // all volumes
+	AdminPauseSync                             // Vol
+	AdminResumeSync                            // Vol
+	AdminNewCurrentUUID                        // Vol, ClearBitmap
+	AdminSuspendIO                             //
+	AdminResumeIO                              //
+	AdminVerify                                // Vol, Start
+)
+
+// Admin is an operator's command. FxReply with the same Token answers it, maybe
+// much later.
+type Admin struct {
+	Kind          AdminKind
+	Token         uint64
+	Vol           uint16
+	Force         bool
+	DiscardMyData bool
+	Tentative     bool
+	ClearBitmap   bool
+	Start         uint64 // sectors
+}
+
+// EffectKind says which fields of an Effect are set.
+type EffectKind uint8
+
+// Effects.
+const (
+	// FxSend: Gen, Socket, bytes Off..Off+Len of the arena (header and body),
+	// then the payload: of request Req (Payload == PayloadRequest) or of Buf
+	// (PayloadBuffer), Size bytes. FreeBuf: the buffer is the driver's again when
+	// written or dropped. Notify: answer with EvSent and the same Token. A Send for another
+	// generation than the present one is dropped.
+	FxSend EffectKind = iota + 1
+	// FxDisk: Vol, IO, Op, Sector, Size, FUA, NoHole; memory of Req or Buf as in
+	// FxSend. OpRead with PayloadNone: the driver allocates and reports Buf.
+	FxDisk
+	// FxMetaWrite: Vol, Sector (absolute on the metadata device), 4096 bytes of
+	// the arena at Off.
+	FxMetaWrite
+	// FxMetaFlush: Vol. Makes earlier MetaWrites durable. With Data set, data
+	// writes that completed before it too.
+	FxMetaFlush
+	// FxMetaNotify: Vol, IO. Answered by EvMeta.
+	FxMetaNotify
+	// FxComplete: Req is finished with Outcome. If Buf is set, it holds what the
+	// peer's copy has: copy it to the request's memory, then it is the driver's.
+	FxComplete
+	// FxFree: Buf is the driver's again.
+	FxFree
+	// FxConnect: the driver should establish the connection now (On), or stop
+	// trying (not On).
+	FxConnect
+	// FxClose: shut both sockets of Gen down, after an attempt to write what was
+	// sent on them before; EvConnDown follows.
+	FxClose
+	// FxReply answers the operator: Token, Result.
+	FxReply
+	// FxState: the state of Vol went from Old to New. For the log and metrics.
+	FxState
+	// FxReads: application reads of Vol may go to the local disk without asking
+	// the core (On), or may not any more.
+	FxReads
+	// FxDetached: the core will not use the disk of Vol any more.
+	FxDetached
+	// FxHandler: run handler Handler for Vol; if IO is not zero, EvHandler must follow.
+	FxHandler
+	// FxSize: the size of Vol is now Sector sectors.
+	FxSize
+	// FxNote: something an operator should read: Note, Vol, Sector/Size where it says so.
+	FxNote
+)
+
+// Payload says where the bulk data of an effect is.
+type Payload uint8
+
+// Payload sources.
+const (
+	PayloadNone Payload = iota
+	PayloadRequest
+	PayloadBuffer
+)
+
+// Outcome is how an application request ended.
+type Outcome uint8
+
+// Outcomes of an application request.
+const (
+	OK       Outcome = iota
+	IOError          // neither copy could serve it
+	NoSpace          // the only copy is out of space
+	ReadOnly         // this node is not Primary
+)
+
+// Effect is one thing that the driver must do.
+type Effect struct {
+	Kind    EffectKind
+	Socket  Socket
+	Op      Op
+	Payload Payload
+	Outcome Outcome
+	Handler Handler
+	Note    Note
+	FreeBuf bool
+	Notify  bool
+	FUA     bool
+	NoHole  bool
+	Data    bool
+	On      bool
+	Resync  bool // FxDisk: background I/O, application I/O goes first
+
+	Vol    uint16
+	Gen    uint32
+	Req    ReqID
+	Buf    BufID
+	IO     IOID
+	Size   uint32
+	Off    uint32
+	Len    uint32
+	Result state.Result
+	Sector uint64
+	Token  uint64
+	Old    state.State
+	New    state.State
+}
+
+// Effects collects what one or several Steps call for. The driver owns it and
+// resets it when all effects are carried out (or their bytes copied).
+type Effects struct {
+	List []Effect
+	Buf  []byte
+}
+
+// Reset forgets all effects and keeps the memory.
+func (fx *Effects) Reset() {
+	fx.List = fx.List[:0]
+	fx.Buf = fx.Buf[:0]
+}
+
+// Bytes returns the arena bytes of e: header and body of a Send, the block of a
+// MetaWrite.
+func (fx *Effects) Bytes(e *Effect) []byte { return fx.Buf[e.Off : e.Off+e.Len] }
+
+// add appends an effect and returns it for the caller to fill in; the pointer is
+// valid until the next add.
+func (fx *Effects) add(k EffectKind) *Effect {
+	fx.List = append(fx.List, Effect{Kind: k})
+	return &fx.List[len(fx.List)-1]
+}
+
+// Handler names one of DRBD's handlers (spec 10.5).
+type Handler uint8
+
+// Handlers.
+const (
+	HandlerNone Handler = iota
+	HandlerPriOnInconDegr
+	HandlerPriLostAfterSB
+	HandlerPriLost
+	HandlerFencePeer
+	HandlerUnfencePeer
+	HandlerLocalIOError
+	HandlerInitialSplitBrain
+	HandlerSplitBrain
+	HandlerBeforeResyncTarget
+	HandlerAfterResyncTarget
+	HandlerBeforeResyncSource
+	HandlerOutOfSync
+)
+
+var handlerNames = [...]string{"", "pri-on-incon-degr", "pri-lost-after-sb", "pri-lost", "fence-peer", "unfence-peer",
+	"local-io-error", "initial-split-brain", "split-brain", "before-resync-target", "after-resync-target",
+	"before-resync-source", "out-of-sync"}
+
+// String returns the name used in drbd.conf.
+func (h Handler) String() string { return handlerNames[h] }
+
+// Note is a remark for the operator's log. Its text is String.
+type Note uint8
+
+// Notes.
+const (
+	NoteNone Note = iota
+	NoteSplitBrain
+	NoteUnrelated
+	NoteVersionTooOld
+	NoteIncompatible
+	NoteAuthFailed
+	NoteProtocolError
+	NotePeerSilent
+	NotePeerStuck
+	NoteDiskError
+	NoteMetaError
+	NoteResyncStart
+	NoteResyncDone
+	NoteResyncFailed
+	NoteBitsWithoutResync
+	NoteShrink
+	NotePeerDiskTooSmall
+	NoteVerdict
+)
+
+var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
+	"the data of the two nodes is unrelated, connection refused", "peer speaks no common protocol version",
+	"peer is configured differently", "peer authentication failed", "peer broke the protocol",
+	"peer does not answer pings", "peer does not acknowledge writes in time", "local disk failed", "metadata I/O failed",
+	"resync started", "resync finished", "resync finished with failed blocks", "generations are equal but bits are set: resync from the side that has them",
+	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared"}
+
+// String returns the remark, lower case, without values.
+func (n Note) String() string { return noteTexts[n] }

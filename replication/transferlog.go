@@ -1,0 +1,277 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// ioID is the index of a request in the table of a resource.
+type ioID uint32
+
+const noIO = ^ioID(0)
+
+// stage is where a request is in its life.
+type stage uint8
+
+const (
+	stageFree    stage = iota
+	stageHeld          // the state does not accept I/O
+	stageOverlap       // waits for an overlapping write, or a resync of the range
+	stageLog           // waits for the activity log
+	stageActive        // submitted
+	stageDone          // answered to the application; still in the transfer log
+)
+
+// ioReq is an application request from its submission until nobody may ask for
+// it again: a replicated write lives until the peer has confirmed its epoch. Its
+// memory (ReqID) is only valid until it is answered.
+type ioReq struct {
+	vol    *volume
+	req    ReqID
+	sector uint64
+	size   uint32 // bytes
+	gen    uint32 // counts the uses of the slot, part of the block id on the wire
+	next   ioID   // next write of the same epoch
+	start  Time
+
+	op     Op
+	stage  stage
+	fua    bool
+	noHole bool
+
+	localPending bool
+	localOK      bool
+	localSpace   bool // the local write failed for lack of space
+	netPending   bool // the peer has not answered yet
+	netOK        bool
+	clearBits    bool // the peer says that the range is in sync now
+	logged       bool // holds activity log references
+	inEpoch      bool // in the transfer log, waits for a barrier ack
+	remoteRead   bool
+	waitEpoch    bool // a flush: waits for the epoch below
+	epoch        uint32
+	buf          BufID // data of a remote read
+}
+
+func (q *ioReq) sectors() uint64 { return uint64(q.size) >> 9 }
+func (q *ioReq) end() uint64     { return q.sector + q.sectors() }
+
+// ioTable holds the requests. Owned by Resource.
+type ioTable struct {
+	list []ioReq
+	free []ioID
+}
+
+// maxIOs bounds the table: unanswered requests plus answered ones whose epoch is not
+// confirmed yet.
+const maxIOs = 1 << 14
+
+func (t *ioTable) alloc() ioID {
+	if n := len(t.free); n > 0 {
+		id := t.free[n-1]
+		t.free = t.free[:n-1]
+		return id
+	}
+	t.list = append(t.list, ioReq{})
+	return ioID(len(t.list) - 1)
+}
+
+// release frees a slot. The generation changes, so that a late ack for it is
+// recognized as one for an unknown block.
+func (t *ioTable) release(id ioID) {
+	t.list[id] = ioReq{gen: t.list[id].gen + 1}
+	t.free = append(t.free, id)
+}
+
+// inUse returns how many slots are taken.
+func (t *ioTable) inUse() int { return len(t.list) - len(t.free) }
+
+// blockID returns what names the request on the wire.
+func (t *ioTable) blockID(id ioID) uint64 { return uint64(t.list[id].gen)<<32 | uint64(id) + 1 }
+
+// byBlockID finds the request that a peer's ack names.
+func (t *ioTable) byBlockID(b uint64) (ioID, bool) {
+	i := uint64(uint32(b)) - 1
+	if i >= uint64(len(t.list)) {
+		return noIO, false
+	}
+	q := &t.list[i]
+	return ioID(i), q.stage != stageFree && q.gen == uint32(b>>32)
+}
+
+// epoch is a set of replicated writes between two barriers (spec 6.3). Epochs belong to
+// the connection, so one may hold writes of several volumes.
+type epoch struct {
+	number uint32 // barrier handle
+	count  uint32
+	head   ioID
+	tail   ioID
+}
+
+// transferLog is the replicated writes that the peer has not confirmed with a barrier
+// ack, in epochs. Owned by Resource.
+type transferLog struct {
+	cur    epoch
+	closed []epoch // barrier sent, in order
+	full   bool    // close the epoch before the next write
+	since  Time    // when cur got its first write
+}
+
+// add appends a write that is about to be sent to the current epoch.
+func (t *transferLog) add(r *Resource, id ioID) {
+	if t.full {
+		t.closeEpoch(r)
+	}
+	q := &r.ios.list[id]
+	q.inEpoch, q.epoch, q.next = true, t.cur.number, noIO
+	if t.cur.count == 0 {
+		t.cur.head, t.since = id, r.now
+	} else {
+		r.ios.list[t.cur.tail].next = id
+	}
+	t.cur.tail = id
+	t.cur.count++
+	if limit := r.cfg.MaxEpochSize; limit > 0 && t.cur.count >= uint32(limit) || r.ios.inUse() > maxIOs/2 {
+		t.full = true
+	}
+}
+
+// closeEpoch ends the current epoch and tells the peer.
+//
+// The kernel closes an epoch whenever a write completes to the application. Under
+// protocol C that is not needed: a completed write is on the peer's disk, so
+// nothing that follows can overtake it there, and what the epochs are for then,
+// knowing which writes the peer has flushed, does not get worse if they are
+// closed only when somebody wants to know: for a flush, for the activity log to
+// release its extents, and ten times a second. It saves a flush of the peer's
+// disk per write.
+func (t *transferLog) closeEpoch(r *Resource) {
+	t.full = false
+	if t.cur.count == 0 {
+		return
+	}
+	r.sendBarrier(t.cur.number)
+	t.closed = append(t.closed, t.cur)
+	t.cur = epoch{number: t.cur.number + 1}
+}
+
+// completed notes that a write of the present epoch was answered to the
+// application. Under protocols A and B the peer may not have written it yet, so
+// what the application sends next must not overtake it there.
+func (t *transferLog) completed(r *Resource, q *ioReq) {
+	if r.conn.protocol != ProtocolC && q.inEpoch && q.epoch == t.cur.number {
+		t.full = true
+	}
+}
+
+// tick closes epochs that nobody else closes.
+func (t *transferLog) tick(r *Resource) {
+	if t.cur.count > 0 && r.now-t.since >= 100*Millisecond {
+		t.closeEpoch(r)
+	}
+}
+
+// barrierAck handles P_BARRIER_ACK: the oldest epoch is on stable storage of the
+// peer, as far as its write ordering method goes.
+func (r *Resource) barrierAck(handle, count uint32) bool {
+	t := &r.tl
+	if len(t.closed) == 0 || t.closed[0].number != handle || t.closed[0].count != count {
+		return false
+	}
+	e := t.closed[0]
+	for id := e.head; id != noIO; id = r.ios.list[id].next {
+		if r.ios.list[id].netPending && r.conn.protocol != ProtocolA {
+			return false
+		}
+		if id == e.tail {
+			break
+		}
+	}
+	t.closed = t.closed[1:]
+	r.finishEpoch(e, true)
+	r.flushesAfter(e.number)
+	return true
+}
+
+// finishEpoch takes the writes of an epoch out of the transfer log. Without ok the
+// connection is lost and the peer may have none of them.
+func (r *Resource) finishEpoch(e epoch, ok bool) {
+	if e.count == 0 {
+		return
+	}
+	for id := e.head; ; {
+		q := &r.ios.list[id]
+		next, last := q.next, id == e.tail
+		q.inEpoch = false
+		if !ok {
+			q.netPending, q.netOK, q.clearBits = false, false, false
+		} else if q.netPending { // protocol A: the barrier ack is the only one
+			q.netPending, q.netOK = false, true
+		}
+		r.netDone(id)
+		if last {
+			return
+		}
+		id = next
+	}
+}
+
+// clear empties the transfer log after the connection was lost: every write that is
+// not confirmed counts as not replicated.
+func (t *transferLog) clear(r *Resource) {
+	list := append(t.closed, t.cur)
+	t.closed, t.cur, t.full = nil, epoch{number: t.cur.number + 1}, false
+	for _, e := range list {
+		r.finishEpoch(e, false)
+	}
+	for i := range r.ios.list {
+		q := &r.ios.list[i]
+		if q.stage == stageActive && q.netPending {
+			q.netPending, q.netOK = false, false
+			r.netDone(ioID(i))
+		}
+	}
+}
+
+// flushesAfter completes the network part of flushes that waited for an epoch up to
+// number.
+func (r *Resource) flushesAfter(number uint32) {
+	for i := range r.ios.list {
+		q := &r.ios.list[i]
+		if q.stage == stageActive && q.waitEpoch && int32(number-q.epoch) >= 0 {
+			q.waitEpoch, q.netPending, q.netOK = false, false, true
+			r.advance(ioID(i))
+		}
+	}
+}
+
+// oldest returns when the oldest request was sent that the peer should have answered
+// by now: an unacknowledged one, or one whose barrier it has.
+func (t *transferLog) oldest(r *Resource) (Time, bool) {
+	for _, e := range t.closed {
+		return r.ios.list[e.head].start, true
+	}
+	if t.cur.count > 0 {
+		for id := t.cur.head; ; id = r.ios.list[id].next {
+			if q := &r.ios.list[id]; q.netPending && r.conn.protocol != ProtocolA {
+				return q.start, true
+			}
+			if id == t.cur.tail {
+				break
+			}
+		}
+	}
+	return 0, false
+}
+
+func (r *Resource) sendBarrier(number uint32) {
+	off := r.open(wire.CmdBarrier, 0, wire.BarrierSize)
+	r.fx.Buf = (&wire.Barrier{Handle: number}).AppendTo(r.fx.Buf)
+	r.close(DataSocket, off)
+}
+
+// localReadable says whether reads of the volume may be served from its disk without
+// a look at the bitmap.
+func (v *volume) localReadable() bool {
+	return v.disk != nil && !v.disk.failed && v.st.Disk == state.UpToDate
+}

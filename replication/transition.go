@@ -1,0 +1,232 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// rules collects what the state rules depend on beside the state.
+func (v *volume) rules() state.Rules {
+	r := v.r
+	rules := state.Rules{
+		TwoPrimaries:    r.cfg.TwoPrimaries,
+		Fencing:         v.cfg.Fencing,
+		SuspendOnNoData: r.cfg.SuspendOnNoData,
+		VerifyAlg:       r.cfg.VerifyAlg != "",
+		Version:         r.session().Version,
+	}
+	for _, o := range r.vols {
+		if o != v && o.st.Peer == state.Primary {
+			rules.OtherVolumePeerPrimary = true
+		}
+		if r.conn.paramsSent && o.st.Conn == state.WFReportParams {
+			rules.HandshakeInProgress = true
+		}
+	}
+	return rules
+}
+
+// wish asks for a state change by the rules; force states a fact.
+func (v *volume) wish(want state.State) state.Result  { return v.apply(want, false) }
+func (v *volume) force(want state.State) state.Result { return v.apply(want, true) }
+
+// check says what wish would answer.
+func (v *volume) check(want state.State) (state.State, state.Result) {
+	return state.Next(v.st, want, false, v.rules(), v.neg)
+}
+
+func (v *volume) apply(want state.State, hard bool) state.Result {
+	next, result := state.Next(v.st, want, hard, v.rules(), v.neg)
+	if !result.OK() || next == v.st {
+		return result
+	}
+	old := v.st
+	v.st = next
+	v.r.restless = true
+	e := v.r.fx.add(FxState)
+	e.Vol, e.Old, e.New = v.num, old, next
+	v.updateFlags()
+	v.after(old, next)
+	return result
+}
+
+// after does what a state change implies (spec 5.5, in its order). Packets that it
+// sends carry the state of this very transition.
+func (v *volume) after(old, now state.State) {
+	connected := now.Conn >= state.Connected
+	if bothUpToDate(now) && !bothUpToDate(old) { // 1
+		v.crashed = false
+		v.peerUUIDs.flags &^= flagCrashed
+		v.updateFlags()
+	}
+	if now.Role == state.Primary && old.Role != state.Primary && now.Disk < state.UpToDate && now.PeerDisk < state.UpToDate { // 2
+		v.r.handler(v, HandlerPriOnInconDegr)
+	}
+	if connected && old.PeerDisk == state.Diskless && now.PeerDisk > state.Diskless && now.PeerDisk != state.DUnknown { // 6
+		v.resetResync()
+		v.sendUUIDs(0)
+		v.sendState()
+	}
+	if now.Conn == state.WFBitMapS && old.Conn != state.WFBitMapS { // 7
+		v.xfer.start(v)
+	}
+	if old.Disk == state.Inconsistent && old.PeerDisk == state.Inconsistent && old.Peer == state.Secondary && now.Peer == state.Primary {
+		v.considered = true
+	}
+	v.afterPeerDisk(old, now)                                                                    // 8, 9
+	if old.Role == state.Primary && now.Role == state.Secondary && now.Conn <= state.Connected { // 10
+		v.writePages()
+	}
+	if connected && old.Disk == state.Attaching && now.Disk == state.Negotiating { // 11
+		v.sendSizes(0)
+		v.sendUUIDs(0)
+		v.sendState()
+	}
+	v.afterConn(old, now)
+	v.afterDisk(old, now)
+	if old.Conn > state.Connected && old.Conn < state.Ahead && (now.Conn <= state.Connected || now.Conn >= state.Ahead) { // 24
+		v.writePages()
+	}
+	if old.Suspended() && !now.Suspended() {
+		v.releaseDone()
+	}
+	if replicationChanged(old, now) {
+		v.r.tl.full = v.r.tl.cur.count > 0
+	}
+}
+
+// afterConn is the part of after that looks at the connection state.
+func (v *volume) afterConn(old, now state.State) {
+	connected := now.Conn >= state.Connected
+	if connected && old.Conn >= state.Connected && (old.AftrIsp != now.AftrIsp || old.UserIsp != now.UserIsp) { // 12
+		v.sendState()
+	}
+	if old.Conn == state.WFReportParams && connected { // 14
+		v.sendState()
+	}
+	if now.Conn == state.Ahead && old.Conn != state.Ahead { // 15
+		v.sendState()
+	}
+	if old.Disk < state.UpToDate && old.Conn >= state.SyncSource && now.Conn == state.Connected && now.Disk > state.Failed { // 22
+		v.sendState()
+	}
+	if startingSync(now.Conn) && !startingSync(old.Conn) { // 16
+		v.startFullSync()
+	}
+	if old.Conn > state.Connected && now.Conn <= state.Connected {
+		v.leaveResync(now)
+	}
+}
+
+// afterDisk is the part of after that looks at the own disk.
+func (v *volume) afterDisk(old, now state.State) {
+	connected := now.Conn >= state.Connected
+	if now.Disk == state.Failed && old.Disk != state.Failed { // 17
+		if connected {
+			v.sendState()
+		}
+		v.abandonDisk()
+	}
+	if now.Disk == state.Diskless && old.Disk != state.Diskless { // 18
+		if connected {
+			v.sendState()
+		}
+		v.abandonDisk()
+	}
+	if old.Disk == state.UpToDate && now.Disk == state.Inconsistent && connected && now.Conn == state.Connected { // 19
+		v.sendState()
+	}
+}
+
+// afterPeerDisk is items 8 and 9: what losing the peer's data means for the
+// generation of ours.
+func (v *volume) afterPeerDisk(old, now state.State) {
+	if lostPeerData(old.PeerDisk, now.PeerDisk) &&
+		(now.Role == state.Primary || now.Peer == state.Primary) &&
+		v.disk != nil && v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
+		v.newCurrent()
+		if now.Conn >= state.Connected {
+			v.sendUUIDs(0)
+		}
+	}
+	if now.PeerDisk < state.Inconsistent {
+		if old.Peer != state.Primary && now.Peer == state.Primary && v.disk != nil &&
+			v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
+			v.newCurrent()
+			v.sendUUIDs(0)
+		}
+		if old.Peer == state.Primary && now.Peer == state.Secondary {
+			v.writePages()
+		}
+	}
+}
+
+// newCurrent begins a generation of data that the peer does not have. No write may
+// be answered before that is on disk: after a crash the two copies would look
+// equal (U04).
+func (v *volume) newCurrent() {
+	d := v.disk
+	primary := v.st.Role == state.Primary
+	d.sb.UUIDs.NewCurrent(v.r.random(), primary)
+	v.exposed = d.sb.UUIDs.Current()
+	v.superChanged()
+	v.freeze()
+}
+
+// freeze holds requests and answers until the superblock as it is now is durable.
+func (v *volume) freeze() {
+	v.frozen++
+	v.afterSuper(thaw, 0)
+}
+
+// setCurrent adopts u as the current UUID.
+func (v *volume) setCurrent(u uint64) {
+	v.disk.sb.UUIDs.SetCurrent(u, v.st.Role == state.Primary)
+	v.exposed = v.disk.sb.UUIDs.Current()
+	v.superChanged()
+}
+
+// startFullSync is item 16: both nodes set all bits, then one becomes source and the
+// other waits for its sync UUID (spec 9.6).
+func (v *volume) startFullSync() {
+	if v.disk == nil {
+		return
+	}
+	v.setAllBits()
+	next := v.st
+	if v.st.Conn == state.StartingSyncT {
+		next.Conn = state.WFSyncUUID
+		v.force(next)
+		return
+	}
+	v.makeSyncUUID()
+}
+
+func bothUpToDate(s state.State) bool {
+	return s.Disk == state.UpToDate && s.PeerDisk == state.UpToDate
+}
+
+func startingSync(c state.Conn) bool { return c == state.StartingSyncS || c == state.StartingSyncT }
+
+// lostPeerData says whether contact to the peer's data got lost (spec 5.5 #8).
+func lostPeerData(old, now state.Disk) bool {
+	had := old == state.Inconsistent || old == state.Consistent || old == state.UpToDate
+	if had && (now < state.Inconsistent || now == state.DUnknown || now == state.Outdated) {
+		return true
+	}
+	return old == state.DUnknown && (now == state.Diskless || now == state.Failed || now == state.Outdated)
+}
+
+// replicationChanged says whether writes before and after the change may be treated
+// differently, so that no epoch must hold both kinds (I7).
+func replicationChanged(old, now state.State) bool {
+	return old.Conn != now.Conn || old.PeerDisk != now.PeerDisk
+}
+
+// ownUUIDs returns the UUID set of the own disk, zeroes without one.
+func (v *volume) ownUUIDs() metadata.UUIDs {
+	if v.disk == nil {
+		return metadata.UUIDs{}
+	}
+	return v.disk.sb.UUIDs
+}
