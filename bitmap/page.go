@@ -34,7 +34,7 @@ func (b *Bitmap) LoadPage(p uint32, data []byte) error {
 		return fmt.Errorf("bitmap: load page %d: %d bytes, want %d to %d", p, len(data), need, PageSize)
 	}
 	var w words
-	for i := 0; i < (need+7)/8; i++ {
+	for i := range (need + 7) / 8 {
 		w[i] = loadWord(data[i*8:])
 	}
 	w.truncate(uint32(b.pageLen(p)))

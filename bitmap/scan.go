@@ -69,10 +69,10 @@ func bounded(bit, limit uint64) (uint64, bool) {
 // findInPage returns the first bit from lo on that is set, or clear if invert.
 func (b *Bitmap) findInPage(p, lo uint32, invert bool) (uint32, bool) {
 	w := b.table[p]
-	switch {
-	case w == nil:
+	switch w {
+	case nil:
 		return lo, invert
-	case w == ones:
+	case ones:
 		return lo, !invert
 	}
 	var flip uint64

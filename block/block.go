@@ -133,8 +133,7 @@ func (e *IOError) Unwrap() error { return e.Err }
 
 // Errno returns the system error behind err, EIO if there is none.
 func Errno(err error) syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
 	return syscall.EIO

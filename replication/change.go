@@ -54,8 +54,8 @@ func (r *Resource) changeReplied(result state.Result) bool {
 	}
 	r.change = nil
 	if !result.OK() {
-		switch {
-		case result == state.ConcurrentChange || result == state.InTransientState:
+		switch result {
+		case state.ConcurrentChange, state.InTransientState:
 			r.later(c.cmd)
 		default:
 			r.reply(c.cmd.Token, state.RefusedByPeer)
@@ -131,7 +131,7 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 			return false
 		}
 		_, result := v.check(want)
-		if !result.OK() && !(result == state.LowerThanOutdated && mask&maskDisk != 0) {
+		if !result.OK() && (result != state.LowerThanOutdated || mask&maskDisk == 0) {
 			r.sendChangeReply(reply, 0, result)
 			return true
 		}

@@ -38,41 +38,39 @@ func mirrored(p uint32) Policy {
 }
 
 // syncParamArrived adopts the peer's resync controller (spec 4.4).
-func (v *volume) syncParamArrived(p wire.SyncParam) bool {
+func (v *volume) syncParamArrived(p wire.SyncParam) {
 	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
 		v.r.giveUp(NoteIncompatible)
-		return true
+		return
 	}
 	if v.disk == nil {
-		return true
+		return
 	}
 	v.cfg.ResyncRateKiB = p.ResyncRateKiB
 	if v.r.session().Version >= 95 {
 		v.cfg.PlanAheadTenths, v.cfg.DelayTargetTenth = min(p.PlanAheadTenths, maxPlanAhead), p.DelayTenths
 		v.cfg.FillTargetSector, v.cfg.MaxRateKiB = p.FillSectors, p.MaxRateKiB
 	}
-	return true
 }
 
 // uuidsArrived stores the peer's generations (spec 7.3).
-func (v *volume) uuidsArrived(p wire.UUIDs) bool {
+func (v *volume) uuidsArrived(p wire.UUIDs) {
 	v.peerUUIDs = peerUUIDs{known: true, bits: p.Bits, flags: uint64(p.Flags)}
 	v.peerUUIDs.UUIDs = [4]uint64{p.Current, p.Bitmap, p.History[0], p.History[1]}
 	s := v.st
 	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
 		!sameUUID(v.exposed, p.Current) {
 		v.r.giveUp(NoteUnrelated)
-		return true
+		return
 	}
 	if v.disk != nil && s.Conn == state.Connected && v.r.session().Version >= 90 &&
 		v.disk.sb.UUIDs.Current() == justCreated && uint64(p.Flags)&flagSkipSync != 0 {
 		v.skipInitialSync(p.Current)
-		return true
+		return
 	}
 	if v.disk == nil && s.Role == state.Primary || s.Disk < state.Inconsistent && s.Conn >= state.Connected {
 		v.exposed = p.Current
 	}
-	return true
 }
 
 // skipInitialSync declares the own fresh disk equal to the peer's, at its request

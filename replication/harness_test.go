@@ -39,7 +39,6 @@ type testNode struct {
 	up      bool
 	gen     uint32
 	failing map[Op]bool
-	results []string
 	replies map[uint64]state.Result
 	outcome map[ReqID]Outcome
 	stuck   bool // metadata operations are not answered
@@ -214,6 +213,7 @@ func (n *testNode) memory(e *Effect) []uint64 {
 		return n.reqs[e.Req]
 	case PayloadBuffer:
 		return n.bufs[e.Buf]
+	default:
 	}
 	return nil
 }
@@ -321,6 +321,7 @@ func (n *testNode) disk(e *Effect) {
 		copy(n.data[e.Sector:end], n.memory(e))
 	case OpDiscard, OpZeroes:
 		clear(n.data[e.Sector:end])
+	default:
 	}
 	n.post(ev)
 }

@@ -83,7 +83,11 @@ func (r *Resource) dataPacket(ev *Event) bool {
 		return r.protocolArrived(ev.Body)
 	case wire.CmdBarrier:
 		var p wire.Barrier
-		return decode(ev.Cmd, ev.Body, &p) && r.peerBarrier(p.Handle)
+		if !decode(ev.Cmd, ev.Body, &p) {
+			return false
+		}
+		r.peerBarrier(p.Handle)
+		return true
 	case wire.CmdUnplugRemote, wire.CmdDelayProbe:
 		return true
 	case wire.CmdConnStChgReq:
@@ -135,7 +139,11 @@ func (v *volume) parameter(ev *Event) bool {
 		var p wire.SyncParam
 		rd := wire.NewReader(ev.Cmd, ev.Body)
 		p.DecodeFrom(&rd, v.r.session())
-		return rd.Finish() == nil && v.syncParamArrived(p)
+		if rd.Finish() != nil {
+			return false
+		}
+		v.syncParamArrived(p)
+		return true
 	case wire.CmdSizes:
 		var p wire.Sizes
 		rd := wire.NewReader(ev.Cmd, ev.Body)
@@ -143,7 +151,11 @@ func (v *volume) parameter(ev *Event) bool {
 		return rd.Finish() == nil && v.sizesArrived(p)
 	case wire.CmdUUIDs:
 		var p wire.UUIDs
-		return decode(ev.Cmd, ev.Body, &p) && v.uuidsArrived(p)
+		if !decode(ev.Cmd, ev.Body, &p) {
+			return false
+		}
+		v.uuidsArrived(p)
+		return true
 	case wire.CmdState:
 		var p wire.StateWord
 		return decode(ev.Cmd, ev.Body, &p) && v.stateArrived(p.State.State())

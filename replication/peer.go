@@ -9,33 +9,31 @@ import (
 type peerKind uint8
 
 const (
-	peerFree        peerKind = iota
-	peerWrite                // replicated write
-	peerReadData             // read of an application there
-	peerReadSync             // resync read: this node is the source
-	peerResync               // resynced block to be written: this node is the target
-	peerBarrierMark          // a barrier in the queue behind writes
+	peerFree     peerKind = iota
+	peerWrite             // replicated write
+	peerReadData          // read of an application there
+	peerReadSync          // resync read: this node is the source
+	peerResync            // resynced block to be written: this node is the target
 )
 
 // peerReq is a request of the peer (DRBD: "ee") in progress on this node.
 type peerReq struct {
-	kind     peerKind
-	op       Op
-	fua      bool
-	noHole   bool
-	logged   bool
-	maySet   bool // the write may clear bits
-	wantAck  bool // P_WRITE_ACK when written
-	queued   bool // not yet submitted
-	orphan   bool // the connection it came from is gone
-	failed   bool
-	vol      *volume
-	sector   uint64
-	size     uint32
-	blockID  uint64
-	buf      BufID
-	epoch    uint32 // index of the peer's epoch it belongs to, or the barrier handle
-	rsExtent uint32
+	kind    peerKind
+	op      Op
+	fua     bool
+	noHole  bool
+	logged  bool
+	maySet  bool // the write may clear bits
+	wantAck bool // P_WRITE_ACK when written
+	queued  bool // not yet submitted
+	orphan  bool // the connection it came from is gone
+	failed  bool
+	vol     *volume
+	sector  uint64
+	size    uint32
+	blockID uint64
+	buf     BufID
+	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
 }
 
 func (p *peerReq) sectors() uint64 { return uint64(p.size) >> 9 }
@@ -286,6 +284,7 @@ func (r *Resource) peerDone(i uint32, ev *Event) {
 		v.answerSyncRead(i)
 	case peerResync:
 		v.resyncWritten(i)
+	default:
 	}
 	r.drained()
 }
@@ -340,16 +339,15 @@ func (r *Resource) epochWriteDone(number uint32) {
 
 // peerBarrier closes the epoch that is arriving. What comes after it waits until it
 // is confirmed, so that nothing of a later epoch becomes durable before it.
-func (r *Resource) peerBarrier(handle uint32) bool {
+func (r *Resource) peerBarrier(handle uint32) {
 	t := &r.peer
 	if t.arriving.count == 0 {
-		return true // a kernel never sends such a barrier; it gets no answer
+		return // a kernel never sends such a barrier; it gets no answer
 	}
 	t.epochs = append(t.epochs, t.arriving)
 	t.handles = append(t.handles, handle)
 	t.arriving = peerEpoch{number: t.arriving.number + 1}
 	r.confirmEpoch()
-	return true
 }
 
 // confirmEpoch flushes the disks when the oldest closed epoch is written.

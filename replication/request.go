@@ -366,7 +366,7 @@ func (r *Resource) advance(id ioID) {
 	}
 	if q.stage == stageActive {
 		r.account(q, id)
-		if q.vol.frozen > 0 || q.vol.st.Suspended() && !(q.localOK && q.netOK) {
+		if q.vol.frozen > 0 || q.vol.st.Suspended() && (!q.localOK || !q.netOK) {
 			q.stage = stageHeld
 			q.vol.done = append(q.vol.done, id)
 		} else {
@@ -424,7 +424,7 @@ func (r *Resource) complete(req ReqID, o Outcome, buf BufID) {
 // forget drops a request that is answered and confirmed.
 func (r *Resource) forget(id ioID) {
 	q := &r.ios.list[id]
-	if q.op.modifies() && !(q.localOK && q.netOK) && (q.localOK || q.netOK) {
+	if q.op.modifies() && (!q.localOK || !q.netOK) && (q.localOK || q.netOK) {
 		q.vol.markOut(q.sector, q.sectors())
 	}
 	if q.logged {
@@ -468,15 +468,13 @@ func (v *volume) markOut(sector, sectors uint64) uint64 {
 }
 
 // markIn clears the bits of every block that the range covers.
-func (v *volume) markIn(sector, sectors uint64) uint64 {
+func (v *volume) markIn(sector, sectors uint64) {
 	if v.disk == nil || v.disk.bm == nil {
-		return 0
+		return
 	}
-	first, last := bitmap.SectorsIn(sector, sectors, v.size)
-	if first >= last {
-		return 0
+	if first, last := bitmap.SectorsIn(sector, sectors, v.size); first < last {
+		v.disk.bm.ClearRange(first, last)
 	}
-	return v.disk.bm.ClearRange(first, last)
 }
 
 // publishReads tells the driver when it may read without asking.

@@ -27,8 +27,8 @@ func (v *volume) rules() state.Rules {
 }
 
 // wish asks for a state change by the rules; force states a fact.
-func (v *volume) wish(want state.State) state.Result  { return v.apply(want, false) }
-func (v *volume) force(want state.State) state.Result { return v.apply(want, true) }
+func (v *volume) wish(want state.State) state.Result { return v.apply(want, false) }
+func (v *volume) force(want state.State)             { v.apply(want, true) }
 
 // check says what wish would answer.
 func (v *volume) check(want state.State) (state.State, state.Result) {

@@ -245,7 +245,7 @@ func (c *rawConfig) metaDisk(v *rawVolume, st *Stmt) {
 // host interprets a host section.
 func (c *rawConfig) host(r *rawResource, st *Stmt) {
 	h := &rawHost{key: st.Key, host: Host{Pos: st.Key.Pos}}
-	ok := true
+	var ok bool
 	switch st.Key.Text {
 	case "on":
 		h.host.Names, ok = c.hostNames(st)

@@ -262,18 +262,18 @@ func TestIncludeOnce(t *testing.T) {
 // TestOSSymlink: two names of one file are one file.
 func TestOSSymlink(t *testing.T) {
 	dir := t.TempDir()
-	real, link := filepath.Join(dir, "r.res"), filepath.Join(dir, "s.res")
-	if err := errors.Join(os.WriteFile(real, []byte("resource r { }"), 0o600), os.Symlink(real, link)); err != nil {
+	target, link := filepath.Join(dir, "r.res"), filepath.Join(dir, "s.res")
+	if err := errors.Join(os.WriteFile(target, []byte("resource r { }"), 0o600), os.Symlink(target, link)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Parse(OS{}, filepath.Join(dir, "drbd.conf"), []byte(`include "*.res";`))
 	if err != nil || len(c.Resources) != 1 {
 		t.Errorf("%v, %v", c, err)
 	}
-	if err := os.WriteFile(real, make([]byte, 11), 0o600); err != nil {
+	if err := os.WriteFile(target, make([]byte, 11), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (OS{}).ReadFile(real, 10); err == nil {
+	if _, err := (OS{}).ReadFile(target, 10); err == nil {
 		t.Error("a file of 11 bytes was read with a limit of 10")
 	}
 }

@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("before:\n%s\nafter:\n%s\ntext:\n%s", a, b, out)
 		}
 		for _, r := range c.Resources {
-			r.Local("alpha", nil) //nolint:errcheck // must only not panic
+			r.Local("alpha", nil)
 		}
 	})
 }

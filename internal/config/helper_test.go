@@ -88,14 +88,14 @@ func clearPos(v reflect.Value) {
 			clearPos(v.Index(i))
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			f := v.Field(i)
+		for _, f := range v.Fields() {
 			if f.Type() == reflect.TypeFor[Pos]() {
 				f.SetZero()
 			} else if f.CanSet() {
 				clearPos(f)
 			}
 		}
+	default:
 	}
 }
 
@@ -116,7 +116,7 @@ func show(v reflect.Value) string {
 		}
 		return "[" + s + "]"
 	case reflect.Struct:
-		if str, ok := v.Interface().(fmt.Stringer); ok && v.Type().PkgPath() != reflect.TypeFor[Pos]().PkgPath() {
+		if str, ok := reflect.TypeAssert[fmt.Stringer](v); ok && v.Type().PkgPath() != reflect.TypeFor[Pos]().PkgPath() {
 			return str.String()
 		}
 		s := v.Type().Name() + "{"
@@ -126,6 +126,7 @@ func show(v reflect.Value) string {
 			}
 		}
 		return s + "}"
+	default:
 	}
 	return fmt.Sprintf("%#v", v.Interface())
 }

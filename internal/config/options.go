@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // GlobalOptions are the options of global{}. Most concern drbdadm only.
 type GlobalOptions struct {
@@ -158,10 +161,8 @@ func (p AfterSB0Pri) On(names ...string) AfterSB0Pri {
 	if !ok {
 		return p
 	}
-	for _, n := range names {
-		if n == node {
-			return SB0DiscardLocal
-		}
+	if slices.Contains(names, node) {
+		return SB0DiscardLocal
 	}
 	return SB0DiscardRemote
 }

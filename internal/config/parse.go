@@ -45,14 +45,14 @@ func (p *parser) parseFile(path string, at Word, depth int) ([]*Stmt, *Error) {
 	if depth > maxIncludeDepth {
 		return nil, fail(fmt.Sprintf("includes nest more than %d deep", maxIncludeDepth))
 	}
-	real, err := p.fsys.RealPath(path)
+	realPath, err := p.fsys.RealPath(path)
 	if err != nil {
 		return nil, fail(fmt.Sprintf("open %s: %v", path, cause(err)))
 	}
-	if p.seen[real] {
+	if p.seen[realPath] {
 		return nil, nil // drbdadm reads each file once, however it is reached
 	}
-	p.seen[real] = true
+	p.seen[realPath] = true
 	if len(p.files) == maxFiles {
 		return nil, fail(fmt.Sprintf("more than %d files", maxFiles))
 	}
@@ -66,8 +66,7 @@ func (p *parser) parseFile(path string, at Word, depth int) ([]*Stmt, *Error) {
 // cause drops the path from a file error: it is already in ours, and RealPath
 // names another part of it.
 func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

@@ -59,9 +59,9 @@ type value struct {
 	text []string
 }
 
-func number[T any, N ~uint32 | ~uint64](name string, min, max uint64, unit byte, def string, at func(*T) *N) spec[T] {
+func number[T any, N ~uint32 | ~uint64](name string, low, high uint64, unit byte, def string, at func(*T) *N) spec[T] {
 	return spec[T]{
-		OptionInfo{Name: name, Kind: KindNumber, Min: min, Max: max, Unit: unit, Default: def},
+		OptionInfo{Name: name, Kind: KindNumber, Min: low, Max: high, Unit: unit, Default: def},
 		func(o *T, v value) { *at(o) = N(v.n) },
 	}
 }

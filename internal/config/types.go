@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Config is what drbd.conf and its includes say, with every default filled in
@@ -110,11 +111,12 @@ func (h *Host) String() string {
 	case len(h.Names) == 0:
 		return "on ?"
 	}
-	s := "on"
+	var s strings.Builder
+	s.WriteString("on")
 	for _, n := range h.Names {
-		s += " " + n
+		s.WriteString(" " + n)
 	}
-	return s
+	return s.String()
 }
 
 // Volume finds a volume by number, nil if there is none.

@@ -141,7 +141,7 @@ func TestUpOfDrbdadm(t *testing.T) {
 				}
 				t.Fatalf("%v\n%s", err, stderr)
 			}
-			for _, line := range strings.Split(stdout, "\n") {
+			for line := range strings.SplitSeq(stdout, "\n") {
 				if _, args, ok := strings.Cut(line, "drbdsetup-84 "); ok {
 					checkCommand(t, ours, args)
 					commands++

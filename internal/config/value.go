@@ -135,12 +135,12 @@ func apply[T any](specs []spec[T], settings []Setting, t *T) {
 
 // integer parses a plain number of at most 8 digits, as the lexer of drbdadm
 // knows them; a unit suffix is not accepted where a count is meant.
-func integer(w Word, max uint64) (uint64, bool) {
+func integer(w Word, limit uint64) (uint64, bool) {
 	if w.kind != wordBare || len(w.Text) > 8 || span(w.Text, isDigit) != len(w.Text) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(w.Text, 10, 64)
-	return n, err == nil && n <= max
+	return n, err == nil && n <= limit
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

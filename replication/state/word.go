@@ -1,5 +1,7 @@
 package state
 
+import "strings"
+
 // Word is a State packed as in P_STATE and P_STATE_CHG_REQ.
 //
 //	bits   width  field
@@ -106,7 +108,8 @@ func (s State) Valid() bool {
 // String returns s as DRBD's logs do: connection, roles, disks, and the reasons
 // for holding something back.
 func (s State) String() string {
-	text := s.Conn.String() + " " + s.Role.String() + "/" + s.Peer.String() + " " + s.Disk.String() + "/" + s.PeerDisk.String()
+	var text strings.Builder
+	text.WriteString(s.Conn.String() + " " + s.Role.String() + "/" + s.Peer.String() + " " + s.Disk.String() + "/" + s.PeerDisk.String())
 	flags := [...]struct {
 		set  bool
 		name string
@@ -120,10 +123,10 @@ func (s State) String() string {
 	}
 	for _, f := range flags {
 		if f.set {
-			text += " " + f.name
+			text.WriteString(" " + f.name)
 		}
 	}
-	return text
+	return text.String()
 }
 
 func bit(set bool, mask Word) Word {

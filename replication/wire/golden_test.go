@@ -101,7 +101,7 @@ func TestGoldenStreams(t *testing.T) {
 			if p.Command.Sockets()&socket == 0 {
 				t.Errorf("%s: %v on socket %d", name, p.Command, socket)
 			}
-			again := p.Header.AppendTo(nil, p.session.Version)
+			again := p.AppendTo(nil, p.session.Version)
 			body, bulk := p.session.Split(p.Header)
 			again, err := recode(again, p.Command, p.payload[:body], p.session)
 			if err != nil {

@@ -140,12 +140,12 @@ func (r *Reader) Name(n int) string {
 	if r.err != nil {
 		return ""
 	}
-	end := bytes.IndexByte(b, 0)
-	if end < 0 {
+	before, _, ok := bytes.Cut(b, []byte{0})
+	if !ok {
 		r.fail("a NUL in the name before")
 		return ""
 	}
-	return string(b[:end])
+	return string(before)
 }
 
 // appendName appends name and NULs to make n bytes. The configuration allows no

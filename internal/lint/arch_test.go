@@ -1,0 +1,188 @@
+package lint
+
+import (
+	"bufio"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/replblk/replblk/"
+
+// allowed is the import graph of docs/ARCHITECTURE.md: what of ours a package may
+// import. Packages at the top (commands, benchmarks, tests of the whole) are not
+// listed; everything else must be.
+var allowed = map[string][]string{
+	"block":             nil,
+	"bitmap":            nil,
+	"activitylog":       nil,
+	"metadata":          nil,
+	"internal/buffer":   nil,
+	"internal/config":   nil,
+	"internal/lint":     nil,
+	"block/file":        {"block", "internal/buffer"},
+	"block/mem":         {"block"},
+	"block/faulty":      {"block"},
+	"replication/state": nil,
+	"replication/wire":  {"replication/state"},
+	"replication":       {"replication/state", "replication/wire", "bitmap", "activitylog", "metadata"},
+	"nbd":               {"block", "internal/buffer"},
+	"aoe":               {"block", "internal/buffer"},
+	"aoe/packet":        nil,
+	"aoe/aoetest":       {"aoe", "aoe/packet"},
+	"internal/mdtool":   {"metadata", "activitylog", "bitmap"},
+	"node/transport":    {"replication/wire"},
+	"node":              {"replication", "replication/state", "replication/wire", "bitmap", "metadata", "activitylog", "block", "internal/buffer", "internal/mdtool", "node/transport"},
+	"sim":               {"replication", "replication/state", "replication/wire", "bitmap", "metadata", "activitylog"},
+	"internal/control":  {"node", "replication", "replication/state", "metadata"},
+	"internal/metrics":  {"node", "replication", "replication/state", "nbd", "aoe", "block"},
+}
+
+// top are folders whose packages may import anything but the simulator.
+var top = []string{"cmd", "bench", "interop", "demo", "internal/daemon"}
+
+// pure packages take bytes and events; these imports would let them reach outside.
+var (
+	pure      = []string{"bitmap", "activitylog", "metadata", "replication", "replication/state", "replication/wire"}
+	forbidden = []string{"os", "net", "sync", "sync/atomic", "context", "log/slog", "log", "math/rand", "math/rand/v2", "time", "syscall", "unsafe", "io/fs"}
+)
+
+type source struct {
+	pkg, path string
+	file      *ast.File
+}
+
+// sources parses every file of the module that is not a test.
+func sources(t *testing.T) []source {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	fset := token.NewFileSet()
+	var list []source
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." && d.Name() != "." || d.Name() == "testdata" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		pkg, err := filepath.Rel(root, filepath.Dir(path))
+		list = append(list, source{filepath.ToSlash(pkg), path, f})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 50 {
+		t.Fatalf("only %d files found: the walk looks at the wrong place", len(list))
+	}
+	return list
+}
+
+func imports(s source) (ours, others []string) {
+	for _, i := range s.file.Imports {
+		path := strings.Trim(i.Path.Value, `"`)
+		if rest, ok := strings.CutPrefix(path, module); ok {
+			ours = append(ours, rest)
+		} else {
+			others = append(others, path)
+		}
+	}
+	return ours, others
+}
+
+func isTop(pkg string) bool {
+	return slices.ContainsFunc(top, func(dir string) bool { return pkg == dir || strings.HasPrefix(pkg, dir+"/") })
+}
+
+func TestImportGraph(t *testing.T) {
+	for _, s := range sources(t) {
+		ours, _ := imports(s)
+		list, known := allowed[s.pkg]
+		switch {
+		case isTop(s.pkg):
+			if slices.Contains(ours, "sim") {
+				t.Errorf("%s: a program must not import the simulator", s.path)
+			}
+			continue
+		case !known:
+			t.Errorf("%s: package %s is not in the import graph; add it here and in docs/ARCHITECTURE.md", s.path, s.pkg)
+			continue
+		}
+		for _, i := range ours {
+			if !slices.Contains(list, i) {
+				t.Errorf("%s: %s must not import %s", s.path, s.pkg, i)
+			}
+		}
+	}
+}
+
+func TestPurePackagesStayPure(t *testing.T) {
+	for _, s := range sources(t) {
+		if !slices.Contains(pure, s.pkg) {
+			continue
+		}
+		_, others := imports(s)
+		for _, i := range others {
+			if slices.Contains(forbidden, i) {
+				t.Errorf("%s: %s is pure and must not import %q", s.path, s.pkg, i)
+			}
+			if strings.Contains(i, ".") {
+				t.Errorf("%s: %s is pure and depends on nothing but the standard library, not on %q", s.path, s.pkg, i)
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n.(type) {
+			case *ast.GoStmt, *ast.SelectStmt, *ast.SendStmt:
+				t.Errorf("%s: %s is pure: no goroutines and no channels", s.path, s.pkg)
+			}
+			return true
+		})
+	}
+}
+
+func TestEveryPackageIsDescribed(t *testing.T) {
+	described := map[string]bool{}
+	for _, s := range sources(t) {
+		described[s.pkg] = described[s.pkg] || s.file.Doc != nil
+	}
+	for pkg, ok := range described {
+		if !ok {
+			t.Errorf("package %s has no package comment", pkg)
+		}
+	}
+}
+
+// maxLines is how long a file may be. Lower it when the longest one gets shorter.
+const maxLines = 500
+
+func TestFilesStayReadable(t *testing.T) {
+	for _, s := range sources(t) {
+		f, err := os.Open(s.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for sc := bufio.NewScanner(f); sc.Scan(); n++ {
+			if strings.Contains(sc.Text(), "FIXME") || strings.Contains(sc.Text(), "XXX") {
+				t.Errorf("%s:%d: left-over marker", s.path, n+1)
+			}
+		}
+		f.Close()
+		if n > maxLines {
+			t.Errorf("%s has %d lines, more than %d", s.path, n, maxLines)
+		}
+	}
+}
