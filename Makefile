@@ -1,0 +1,64 @@
+# `make` prints the targets. CI runs `make test` and nothing else.
+
+GO       ?= go
+BIN      := bin
+TOOLS    := $(CURDIR)/.tools
+LINT     := $(TOOLS)/golangci-lint-v2.15.0
+SEED     ?=
+RUNS     ?= 3000
+FUZZTIME ?= 30s
+PKGS     := ./...
+# Pure packages: what must stay free of I/O, and what coverage is counted for.
+PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state ./replication/wire
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build deps test check unit race sim fuzz bench demo cover clean
+
+help: ## print this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/' | expand -t 12
+
+build: ## static replblk and vblade into bin/
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+deps: ## install the Debian packages that tests and the demo use (root)
+	@scripts/deps.sh
+
+test: deps check unit race sim ## everything that must hold; CI runs this
+	@echo "make test: all passed"
+
+check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
+	$(GO) mod tidy -diff
+	$(GO) vet $(PKGS)
+	$(LINT) run $(PKGS)
+	$(GO) test ./internal/lint
+
+unit: build ## unit, golden and process-level tests, fuzz corpora
+	$(GO) test -timeout 20m $(PKGS)
+
+race: ## the same under the race detector, without what only real programs show
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(PKGS)
+
+sim: ## simulated clusters: RUNS seeds, or one SEED
+	$(GO) test ./sim -run 'TestSim$$' -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,-sim.runs=$(RUNS))
+
+fuzz: ## every fuzz target for FUZZTIME
+	@scripts/fuzz.sh $(FUZZTIME)
+
+demo: build deps ## the main job in a minute: mirror, kill, fail over, resync (no root needed)
+	@demo/run.sh
+
+bench: build deps ## measure against named peers in the same run; writes bench/out/
+	@bench/run.sh
+
+cover: ## statement coverage of the pure packages
+	$(GO) test -coverprofile=$(BIN)/cover.out -coverpkg=$(shell echo $(PURE) | tr ' ' ',') $(PURE) ./sim ./node
+	@$(GO) tool cover -func=$(BIN)/cover.out | tail -1
+
+clean: ## remove what was built
+	rm -rf $(BIN) bench/out
+
+$(LINT):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	@mv $(TOOLS)/golangci-lint $@

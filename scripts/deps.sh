@@ -1,0 +1,19 @@
+#!/bin/sh
+# Installs what tests, demo and benchmarks use from Debian. Does nothing, and needs no
+# root, when all of it is there.
+set -eu
+want="drbdmeta:drbd-utils nbdkit:nbdkit nbdinfo:libnbd-bin qemu-io:qemu-utils fio:fio nbd-server:nbd-server vblade:vblade ip:iproute2 strace:strace gcc:gcc"
+missing=""
+for w in $want; do
+	PATH="$PATH:/usr/sbin:/sbin" command -v "${w%%:*}" >/dev/null 2>&1 || missing="$missing ${w##*:}"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+	echo "missing Debian packages:$missing" >&2
+	echo "install them: sudo apt-get install$missing" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
