@@ -176,7 +176,7 @@ func (r *Resource) disconnectAgreed(c command) {
 
 // promote makes all volumes Primary, one after the other (spec 5.6).
 func (r *Resource) promote(c command) {
-	if c.next == 0 && !c.agreed && r.conn.established() {
+	if c.next == 0 && !c.agreed && c.tries == 0 && r.conn.established() {
 		r.ping() // a dead peer should be noticed now rather than later
 	}
 	for ; c.next < len(r.vols); c.next++ {

@@ -35,6 +35,11 @@ func (v *volume) attach(a *Attach) {
 		v.r.fx.add(FxDetached).Vol = v.num
 		return
 	}
+	if d.limit() < sb.LASizeSectors && found.Disk > metadata.DiskInconsistent {
+		v.r.note(v, NoteShrink)
+		v.r.fx.add(FxDetached).Vol = v.num
+		return
+	}
 	v.disk = d
 	v.crashed = found.CrashedPrimary
 	v.sizeAtAttach(d)

@@ -9,7 +9,9 @@ import (
 
 // Protocol versions that this implementation speaks.
 const (
-	minVersion = 86
+	// minVersion: before 96 a resync ends by counting on both sides and application
+	// I/O stops while bitmaps are exchanged, which is not implemented.
+	minVersion = 96
 	maxVersion = 101
 )
 

@@ -451,11 +451,27 @@ func (v *volume) releaseDone() {
 	list := v.done
 	v.done = nil
 	for _, id := range list {
+		if v.r.startOver(id) {
+			continue
+		}
 		v.r.answer(id)
 		if q := &v.r.ios.list[id]; !q.inEpoch {
 			v.r.forget(id)
 		}
 	}
+}
+
+// startOver takes a request up again that had failed on both sides while I/O was
+// suspended: nobody has been told yet, and there may be a copy to serve it now.
+func (r *Resource) startOver(id ioID) bool {
+	q := &r.ios.list[id]
+	if q.localOK || q.netOK || q.inEpoch || q.logged {
+		return false
+	}
+	q.localSpace, q.remoteRead, q.stage = false, false, stageHeld
+	q.vol.held = append(q.vol.held, id)
+	r.restless = true
+	return true
 }
 
 // markOut sets the bits of every block that the range touches and returns how many

@@ -9,7 +9,9 @@ import (
 func (v *volume) rules() state.Rules {
 	r := v.r
 	rules := state.Rules{
-		TwoPrimaries:    r.cfg.TwoPrimaries,
+		// allow-two-primaries is announced to the peer as configured, but conflicting
+		// writes of two nodes are not ordered yet, so there is only ever one.
+		TwoPrimaries:    false,
 		Fencing:         v.cfg.Fencing,
 		SuspendOnNoData: r.cfg.SuspendOnNoData,
 		VerifyAlg:       r.cfg.VerifyAlg != "",
@@ -103,6 +105,7 @@ func (v *volume) afterConn(old, now state.State) {
 	}
 	if old.Conn == state.WFReportParams && connected { // 14
 		v.sendState()
+		v.resume()
 	}
 	if now.Conn == state.Ahead && old.Conn != state.Ahead { // 15
 		v.sendState()
@@ -229,4 +232,14 @@ func (v *volume) ownUUIDs() metadata.UUIDs {
 		return metadata.UUIDs{}
 	}
 	return v.disk.sb.UUIDs
+}
+
+// resume ends a suspension that waited for the peer: it is back (spec 10.4).
+func (v *volume) resume() {
+	if !v.st.SuspFen && !v.st.SuspNod {
+		return
+	}
+	next := v.st
+	next.SuspFen, next.SuspNod = false, false
+	v.force(next)
 }
