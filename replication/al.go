@@ -118,7 +118,7 @@ func (v *volume) alWritten(ok bool) {
 		}
 	}
 	l.pages = l.pages[:0]
-	if ok {
+	if ok && l.set != nil { // nil: the disk was abandoned meanwhile
 		v.alCommit()
 	}
 }

@@ -9,9 +9,9 @@ import (
 
 // Protocol versions that this implementation speaks.
 const (
-	// minVersion: before 96 a resync ends by counting on both sides and application
-	// I/O stops while bitmaps are exchanged, which is not implemented.
-	minVersion = 96
+	// minVersion: before 100 requests are smaller than what the driver delivers, and
+	// before 96 a resync ends by counting on both sides. Neither is implemented.
+	minVersion = 100
 	maxVersion = 101
 )
 

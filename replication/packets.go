@@ -190,8 +190,10 @@ func (r *Resource) metaPacket(ev *Event) bool {
 	default:
 	}
 	v := r.volume(ev.Vol)
-	var p wire.BlockAck
-	if v == nil || !decode(ev.Cmd, ev.Body, &p) {
+	var p wire.BlockAck // one per write: not through an interface, which would allocate
+	rd := wire.NewReader(ev.Cmd, ev.Body)
+	p.DecodeFrom(&rd)
+	if v == nil || rd.Finish() != nil {
 		return false
 	}
 	return v.blockAck(ev.Cmd, p)

@@ -225,3 +225,36 @@ func TestWritesWaitForTheNewGenerationToBeDurable(t *testing.T) {
 		t.Fatal("answered before the new current UUID is on disk")
 	}
 }
+
+// The hot path must not allocate: a replicated write costs its packets and nothing else.
+func TestWriteDoesNotAllocate(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.quiet = true
+	a.request(OpWrite, 8, 4096, 7)
+	p.tick(3)
+	var fx Effects
+	scratch := make([]byte, 0, 64)
+	step := func(n *testNode, ev Event) {
+		fx.Reset()
+		n.r.Step(&ev, &fx)
+	}
+	write := func() {
+		step(a, Event{Kind: EvRequest, Op: OpWrite, Req: 1, Sector: 8, Size: 4096})
+		body, local := append(scratch[:0], fx.Bytes(&fx.List[0])[16:]...), fx.List[1].IO
+		step(b, Event{Kind: EvPacket, Gen: b.gen, Socket: DataSocket, Cmd: 0, Body: body, Buf: 1, Size: 4096})
+		step(b, Event{Kind: EvDisk, IO: fx.List[0].IO})
+		ack := append(scratch[:0], fx.Bytes(&fx.List[0])[16:]...)
+		step(a, Event{Kind: EvDisk, IO: local})
+		step(a, Event{Kind: EvPacket, Gen: a.gen, Socket: MetaSocket, Cmd: 0x16, Body: ack})
+		if e := fx.List[0]; e.Kind != FxComplete || e.Outcome != OK {
+			t.Fatalf("not completed: %+v", fx.List)
+		}
+	}
+	for range 600 {
+		write()
+	}
+	if n := testing.AllocsPerRun(400, write); n >= 1 {
+		t.Fatalf("%v allocations per write", n)
+	}
+}

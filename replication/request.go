@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -28,12 +27,6 @@ func (r *Resource) request(ev *Event) {
 		return
 	}
 	r.admit(id)
-}
-
-// inside says whether a request of the given size lies within the volume.
-func (v *volume) inside(sector uint64, size uint32) bool {
-	n := uint64(size) >> 9
-	return size != 0 && size%512 == 0 && sector <= v.size && n <= v.size-sector
 }
 
 // acceptsIO says whether application requests may start (spec 5.7).
@@ -160,23 +153,6 @@ func (r *Resource) logged(w alWaiter) {
 	q := &r.ios.list[w.index]
 	q.logged = q.vol.writesLocally()
 	r.submit(ioID(w.index))
-}
-
-// writesLocally says whether writes go to the own disk.
-func (v *volume) writesLocally() bool {
-	return v.disk != nil && !v.disk.failed && v.st.Disk >= state.Inconsistent
-}
-
-// replicates says whether writes go to the peer (spec 6.1).
-func (v *volume) replicates() bool {
-	s := v.st
-	return v.r.conn.established() && s.Conn >= state.Connected &&
-		(s.PeerDisk == state.UpToDate || s.PeerDisk >= state.Inconsistent && s.Conn >= state.WFBitMapT && s.Conn < state.Ahead)
-}
-
-// notes says whether the peer is told about writes that it does not get.
-func (v *volume) notes() bool {
-	return v.r.conn.established() && (v.st.Conn == state.Ahead || v.st.Conn == state.WFBitMapS)
 }
 
 // submit sends a write where it belongs. Nothing of it has happened before.
@@ -316,14 +292,6 @@ func (r *Resource) startRead(id ioID) {
 	default:
 		r.advance(id)
 	}
-}
-
-// inSync says whether an Inconsistent disk can serve a range: no bit of it is set.
-func (v *volume) inSync(sector, sectors uint64) bool {
-	if v.st.Disk != state.Inconsistent || !v.writesLocally() || v.disk.bm == nil {
-		return false
-	}
-	return v.disk.bm.CountRange(bitmap.SectorsOut(sector, sectors)) == 0
 }
 
 // localDone handles the end of the local part of a request.
@@ -472,34 +440,4 @@ func (r *Resource) startOver(id ioID) bool {
 	q.vol.held = append(q.vol.held, id)
 	r.restless = true
 	return true
-}
-
-// markOut sets the bits of every block that the range touches and returns how many
-// changed.
-func (v *volume) markOut(sector, sectors uint64) uint64 {
-	if v.disk == nil || v.disk.bm == nil {
-		return 0
-	}
-	return v.disk.bm.SetRange(bitmap.SectorsOut(sector, sectors))
-}
-
-// markIn clears the bits of every block that the range covers.
-func (v *volume) markIn(sector, sectors uint64) {
-	if v.disk == nil || v.disk.bm == nil {
-		return
-	}
-	if first, last := bitmap.SectorsIn(sector, sectors, v.size); first < last {
-		v.disk.bm.ClearRange(first, last)
-	}
-}
-
-// publishReads tells the driver when it may read without asking.
-func (v *volume) publishReads() {
-	ok := v.localReadable() && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended()
-	if ok == v.readsLocal {
-		return
-	}
-	v.readsLocal = ok
-	e := v.r.fx.add(FxReads)
-	e.Vol, e.On = v.num, ok
 }

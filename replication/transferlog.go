@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
 
@@ -268,10 +267,4 @@ func (r *Resource) sendBarrier(number uint32) {
 	off := r.open(wire.CmdBarrier, 0, wire.BarrierSize)
 	r.fx.Buf = (&wire.Barrier{Handle: number}).AppendTo(r.fx.Buf)
 	r.close(DataSocket, off)
-}
-
-// localReadable says whether reads of the volume may be served from its disk without
-// a look at the bitmap.
-func (v *volume) localReadable() bool {
-	return v.disk != nil && !v.disk.failed && v.st.Disk == state.UpToDate
 }

@@ -1,0 +1,56 @@
+package node
+
+import (
+	"sync"
+
+	"github.com/replblk/replblk/internal/buffer"
+	"github.com/replblk/replblk/replication"
+)
+
+// buffers gives names to payload buffers: the core knows a buffer by its BufID
+// only. How many there are is bounded by those who allocate: readers by the core's
+// room for packets, the core by its own tables.
+type buffers struct {
+	mu   sync.Mutex
+	bufs []*buffer.Buffer // guarded by mu; BufID-1 is the index
+	free []uint32         // guarded by mu
+}
+
+// alloc returns a new buffer of n bytes and its name.
+func (t *buffers) alloc(n int) (replication.BufID, []byte) {
+	b := buffer.Get(n)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k := len(t.free); k > 0 {
+		i := t.free[k-1]
+		t.free = t.free[:k-1]
+		t.bufs[i] = b
+		return replication.BufID(i + 1), b.B
+	}
+	t.bufs = append(t.bufs, b)
+	return replication.BufID(len(t.bufs)), b.B
+}
+
+// bytes returns the memory of a buffer.
+func (t *buffers) bytes(id replication.BufID) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bufs[id-1].B
+}
+
+// release gives a buffer back.
+func (t *buffers) release(id replication.BufID) {
+	t.mu.Lock()
+	b := t.bufs[id-1]
+	t.bufs[id-1] = nil
+	t.free = append(t.free, uint32(id-1))
+	t.mu.Unlock()
+	buffer.Put(b)
+}
+
+// inUse returns how many buffers have not been given back.
+func (t *buffers) inUse() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.bufs) - len(t.free)
+}

@@ -1,0 +1,168 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/replblk/replblk/node/transport"
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// handshakeRandom is how many random bytes EvConnUp carries: a challenge.
+const handshakeRandom = 64
+
+// listenRetry is how long to wait when the port cannot be bound, which heals when
+// somebody else goes away.
+const listenRetry = time.Second
+
+// reconnectPause is the shortest time from one link to the next attempt: two nodes
+// that disagree would otherwise keep each other busy. The kernel waits as long.
+const reconnectPause = time.Second
+
+// connection keeps the link to the peer: it connects when the core wants to, and
+// reports the end of each link.
+type connection struct {
+	loop *loop
+	bufs *buffers
+	net  transport.Network
+	cfg  transport.Config
+	log  *slog.Logger
+
+	link    atomic.Pointer[link] // the newest; its generation may be over
+	parting atomic.Bool          // one of the operators wants it to end
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // guarded by mu: ends the present attempt, nil if none
+	gen    uint32             // guarded by mu: the last one given out
+	upAt   time.Time          // guarded by mu: when the last link stood
+	closed bool               // guarded by mu
+	wg     sync.WaitGroup     // attempts and links
+}
+
+// want begins or ends to try. It does not wait.
+func (c *connection) want(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !on {
+		if c.cancel != nil {
+			c.cancel()
+			c.cancel = nil
+		}
+		return
+	}
+	if c.cancel != nil || c.closed {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	c.wg.Add(1)
+	go c.attempt(ctx, cancel)
+}
+
+// attempt connects, and stays until the link has ended.
+func (c *connection) attempt(ctx context.Context, cancel context.CancelFunc) {
+	defer c.wg.Done()
+	defer cancel()
+	if !c.pause(ctx) {
+		return
+	}
+	pair := c.connect(ctx)
+	if pair == nil {
+		return
+	}
+	c.mu.Lock()
+	if ctx.Err() != nil {
+		c.mu.Unlock()
+		pair.Close()
+		return
+	}
+	c.cancel = nil // want(true) may come again, from the core's reaction to EvConnDown
+	c.gen++
+	c.upAt = time.Now()
+	k := newLink(c.loop, c.bufs, c.gen, pair)
+	c.link.Store(k)
+	c.parting.Store(false)
+	c.mu.Unlock()
+	c.log.Info("connection established", "local", c.cfg.Local, "remote", pair.Data.RemoteAddr(), "generation", k.gen)
+
+	var random [handshakeRandom]byte
+	_, _ = rand.Read(random[:]) // never fails, see its documentation
+	c.loop.put(&replication.Event{Kind: replication.EvConnUp, Gen: k.gen, ResolveConflicts: pair.ResolveConflicts, Body: random[:]})
+	k.start()
+	c.loop.kick()
+	k.wait()
+	if k.err != nil && !c.parting.Load() {
+		c.log.Warn("connection lost", "cause", k.cause.String(), "err", k.err)
+	} else {
+		c.log.Info("connection closed", "generation", k.gen)
+	}
+	c.loop.post(&replication.Event{Kind: replication.EvConnDown, Gen: k.gen, Cause: k.cause})
+}
+
+// pause sees to it that links which break at once do not follow each other faster
+// than one a second; false if ctx ended.
+func (c *connection) pause(ctx context.Context) bool {
+	c.mu.Lock()
+	wait := time.Until(c.upAt.Add(reconnectPause))
+	c.mu.Unlock()
+	if wait <= 0 {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
+
+// connect tries until it has a pair; nil if ctx ended first.
+func (c *connection) connect(ctx context.Context) *transport.Pair {
+	for {
+		pair, err := transport.Connect(ctx, c.net, c.cfg, c.log)
+		if err == nil {
+			return pair
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.log.Warn("connection attempt ended", "local", c.cfg.Local, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(listenRetry):
+		}
+	}
+}
+
+// find returns the link of a generation, nil if it is not the newest.
+func (c *connection) find(gen uint32) *link {
+	if k := c.link.Load(); k != nil && k.gen == gen {
+		return k
+	}
+	return nil
+}
+
+// close ends everything and waits. EvConnDown has been delivered when it returns.
+func (c *connection) close() {
+	c.mu.Lock()
+	c.closed = true
+	if c.cancel != nil {
+		c.cancel()
+		c.cancel = nil
+	}
+	k := c.link.Load()
+	c.mu.Unlock()
+	if k != nil {
+		k.fail(state.NetworkFailure, errClosing)
+	}
+	c.wg.Wait()
+}
+
+var errClosing = errors.New("resource is being closed")

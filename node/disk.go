@@ -1,0 +1,99 @@
+package node
+
+import (
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/replication"
+)
+
+// diskOp is an FxDisk in progress: the request to the backing device and what the
+// core must be told at its end. It is reused, so a request allocates nothing.
+type diskOp struct {
+	req  block.Request
+	pool *diskOps
+	io   replication.IOID
+	buf  replication.BufID // allocated for a read; reported at the end
+	next *diskOp
+}
+
+// diskOps keeps idle diskOps and turns completions into events. A sync.Pool would
+// lose them at every garbage collection, and the core bounds how many there are.
+type diskOps struct {
+	loop *loop
+	bufs *buffers
+
+	mu   sync.Mutex
+	idle *diskOp // guarded by mu
+}
+
+func (p *diskOps) get() *diskOp {
+	p.mu.Lock()
+	o := p.idle
+	if o != nil {
+		p.idle = o.next
+	}
+	p.mu.Unlock()
+	if o == nil {
+		o = &diskOp{pool: p}
+		o.req.Done = o.done // allocates a method value; once
+	}
+	return o
+}
+
+func (p *diskOps) put(o *diskOp) {
+	o.req.Data, o.req.Err, o.req.Next, o.buf = nil, nil, nil, 0
+	p.mu.Lock()
+	o.next = p.idle
+	p.idle = o
+	p.mu.Unlock()
+}
+
+// done is called by the backing device, on any goroutine, the runner's included: then
+// the event is only appended and the runner finds it when it looks again.
+func (o *diskOp) done(r *block.Request) {
+	ev := replication.Event{Kind: replication.EvDisk, IO: o.io, Err: diskError(r.Err), Buf: o.buf}
+	o.pool.put(o)
+	o.pool.loop.post(&ev)
+}
+
+var diskToBlock = [...]block.Op{
+	replication.OpRead: block.Read, replication.OpWrite: block.Write, replication.OpFlush: block.Flush,
+	replication.OpDiscard: block.Discard, replication.OpZeroes: block.WriteZeroes,
+}
+
+var blockToDisk = [...]replication.Op{
+	block.Read: replication.OpRead, block.Write: replication.OpWrite, block.Flush: replication.OpFlush,
+	block.Discard: replication.OpDiscard, block.WriteZeroes: replication.OpZeroes,
+}
+
+// submit starts e on d. data is the memory of a read or write.
+func (o *diskOp) submit(d block.Device, e *replication.Effect, data []byte, more bool) {
+	r := &o.req
+	r.Op, r.Sector, r.Sectors, r.Data, r.Flags = diskToBlock[e.Op], e.Sector, e.Size/block.SectorSize, data, 0
+	if e.FUA {
+		r.Flags |= block.FUA
+	}
+	if e.NoHole {
+		r.Flags |= block.NoHole
+	}
+	if more {
+		r.Flags |= block.More
+	}
+	d.Submit(r)
+}
+
+// diskError is what the core needs to know of an error.
+func diskError(err error) replication.DiskError {
+	switch {
+	case err == nil:
+		return replication.DiskOK
+	case errors.Is(err, unix.ENOSPC):
+		return replication.DiskNoSpace
+	default:
+		return replication.DiskIOError
+	}
+}

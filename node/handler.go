@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/replblk/replblk/replication"
+)
+
+const (
+	// handlerTimeout ends a handler that hangs: the core waits for some of them.
+	handlerTimeout = 2 * time.Minute
+
+	// maxHandlers bounds how many run at once. The core starts few.
+	maxHandlers = 16
+
+	// handlerFailed is the exit code of a handler that could not be started.
+	// DRBD goes on as if it had succeeded (spec 10.5).
+	handlerFailed = 0
+
+	handlerOutput = 4096 // bytes of output that are logged
+)
+
+// HandlerConfig is what the handlers section and its environment say (spec 10.5).
+type HandlerConfig struct {
+	Commands map[string]string // by handler name, for /bin/sh -c
+	Env      []string          // "DRBD_RESOURCE=r0" and so on, for all handlers
+	// VolumeEnv holds what is added for handlers of a volume: DRBD_MINOR,
+	// DRBD_VOLUME, DRBD_LL_DISK.
+	VolumeEnv map[uint16][]string
+	Timeout   time.Duration // 0: two minutes
+}
+
+// handlers runs them, each on a goroutine.
+type handlers struct {
+	cfg  HandlerConfig
+	log  *slog.Logger
+	loop *loop
+	ctx  context.Context // ends with the resource
+	free chan struct{}   // one for each that may run
+	wg   sync.WaitGroup
+}
+
+func newHandlers(ctx context.Context, cfg HandlerConfig, l *loop, log *slog.Logger) *handlers {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = handlerTimeout
+	}
+	return &handlers{cfg: cfg, log: log, loop: l, ctx: ctx, free: make(chan struct{}, maxHandlers)}
+}
+
+// start runs a handler and reports its exit code if io is not zero. It does not
+// wait. A handler that is not configured succeeds at once.
+func (h *handlers) start(kind replication.Handler, vol uint16, io replication.IOID) {
+	command := h.cfg.Commands[kind.String()]
+	if command == "" {
+		h.report(io, 0)
+		return
+	}
+	h.wg.Add(1)
+	go func() {
+		defer h.wg.Done()
+		h.free <- struct{}{}
+		defer func() { <-h.free }()
+		h.report(io, h.run(kind, vol, command))
+	}()
+}
+
+func (h *handlers) report(io replication.IOID, exit int) {
+	if io != 0 {
+		h.loop.post(&replication.Event{Kind: replication.EvHandler, IO: io, Exit: exit})
+	}
+}
+
+func (h *handlers) run(kind replication.Handler, vol uint16, command string) int {
+	ctx, cancel := context.WithTimeout(h.ctx, h.cfg.Timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
+	cmd.Env = slices.Concat([]string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin", "DRBD_VOLUME=" + strconv.Itoa(int(vol))},
+		h.cfg.Env, h.cfg.VolumeEnv[vol])
+	// A group of its own, so that what the shell started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	exit := exitCode(err)
+	h.log.Info("handler ended", "handler", kind.String(), "volume", vol, "command", command,
+		"exit", exit, "duration", time.Since(began), "err", err, "output", string(out[:min(len(out), handlerOutput)]))
+	return exit
+}
+
+func exitCode(err error) int {
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &ended):
+		if code := ended.ExitCode(); code >= 0 {
+			return code
+		}
+		return 255 // killed
+	default:
+		return handlerFailed
+	}
+}
