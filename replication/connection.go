@@ -288,12 +288,15 @@ func (r *Resource) giveUp(n Note) {
 	r.lose(state.Disconnecting, n)
 }
 
-// refuse is giveUp after a handshake whose outcome the peer should come to as well: it
+// refuseHandshake is giveUp after a handshake whose outcome the peer should come to as well: it
 // is given time to read our parameters before the sockets close.
-func (r *Resource) refuseHandshake() {
+func (r *Resource) refuseHandshake(n Note) {
 	c := &r.conn
 	if c.phase == phaseDown || c.closing {
 		return
+	}
+	if n != NoteNone {
+		r.note(nil, n)
 	}
 	c.giveUp, c.closing, c.cause = true, true, state.Disconnecting
 	c.closeAt = r.now + Second

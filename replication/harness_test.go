@@ -18,6 +18,7 @@ type pair struct {
 	gen   uint32
 	log   strings.Builder
 	quiet bool
+	apart bool // no new connection comes up
 }
 
 type testNode struct {
@@ -87,6 +88,12 @@ func (p *pair) take() string {
 	return s
 }
 
+// freshAttach is a second disk that never had data. Its sectors and metadata are those
+// of the first one to the harness, which does not matter to tests of states.
+func (n *testNode) freshAttach() *Attach {
+	return &Attach{Superblock: metadata.NewSuperblock(n.layout), Layout: n.layout, BackingSectors: testSectors}
+}
+
 func (n *testNode) post(ev Event) { n.inbox = append(n.inbox, ev) }
 
 func (n *testNode) attach() {
@@ -154,7 +161,7 @@ func (p *pair) settle() {
 // link connects two nodes that both want it.
 func (p *pair) link() bool {
 	a, b := p.nodes[0], p.nodes[1]
-	if !a.wants || !b.wants || a.up || b.up {
+	if p.apart || !a.wants || !b.wants || a.up || b.up {
 		return false
 	}
 	p.gen++

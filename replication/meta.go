@@ -204,7 +204,7 @@ func (v *volume) failMeta() {
 	v.r.note(v, NoteMetaError)
 	v.disk.metaBad = true
 	v.failDisk()
-	v.disk.pass = pagePass{}
+	v.disk.pass = pagePass{waiters: v.disk.pass.waiters}
 	v.pagesDone()
 	v.runWaiters()
 }

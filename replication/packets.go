@@ -232,7 +232,8 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 	if q.vol != v || q.sector != p.Sector || !q.inEpoch || !q.op.modifies() {
 		return false
 	}
-	if !q.netPending {
+	if !q.netPending { // protocols A and B: it was answered before the peer has written it
+		q.clearLate = cmd == wire.CmdRSWriteAck
 		return cmd != wire.CmdRecvAck || r.conn.protocol == ProtocolB
 	}
 	if cmd == wire.CmdRecvAck && r.conn.protocol != ProtocolB {

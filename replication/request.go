@@ -372,7 +372,7 @@ func (o Op) modifies() bool { return o == OpWrite || o == OpDiscard || o == OpZe
 func (r *Resource) answer(id ioID) {
 	q := &r.ios.list[id]
 	o := OK
-	if !q.localOK && !q.netOK {
+	if !q.good() {
 		o = IOError
 		if q.localSpace {
 			o = NoSpace
@@ -381,6 +381,23 @@ func (r *Resource) answer(id ioID) {
 	r.complete(q.req, o, q.buf)
 	r.tl.completed(r, q)
 	q.stage = stageDone
+}
+
+// good says whether a request may be answered with success. One part is enough if it
+// was done on a copy that counts: a write that is only on an Inconsistent disk will be
+// overwritten by the resync, so nobody must be told that it is safe.
+func (q *ioReq) good() bool {
+	s := q.vol.st
+	switch {
+	case q.op == OpRead:
+		return q.localOK || q.netOK
+	case q.localOK && q.netOK:
+		return true
+	case q.localOK:
+		return s.Disk == state.UpToDate
+	default:
+		return q.netOK && s.PeerDisk == state.UpToDate
+	}
 }
 
 // complete emits the answer to an application request.
@@ -394,6 +411,10 @@ func (r *Resource) forget(id ioID) {
 	q := &r.ios.list[id]
 	if q.op.modifies() && (!q.localOK || !q.netOK) && (q.localOK || q.netOK) {
 		q.vol.markOut(q.sector, q.sectors())
+	}
+	if q.clearLate && q.localOK && q.netOK {
+		q.vol.markIn(q.sector, q.sectors())
+		r.restless = true
 	}
 	if q.logged {
 		q.vol.alRelease(q.sector, q.sectors())

@@ -44,6 +44,7 @@ type ioReq struct {
 	netPending   bool // the peer has not answered yet
 	netOK        bool
 	clearBits    bool // the peer says that the range is in sync now
+	clearLate    bool // the same, but it said so after the write had been answered
 	logged       bool // holds activity log references
 	inEpoch      bool // in the transfer log, waits for a barrier ack
 	remoteRead   bool
@@ -203,7 +204,7 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 		next, last := q.next, id == e.tail
 		q.inEpoch = false
 		if !ok {
-			q.netPending, q.netOK, q.clearBits = false, false, false
+			q.netPending, q.netOK, q.clearBits, q.clearLate = false, false, false, false
 		} else if q.netPending { // protocol A: the barrier ack is the only one
 			q.netPending, q.netOK = false, true
 		}
