@@ -142,6 +142,6 @@ func (r *Resource) note(e *replication.Effect) {
 	if e.Size != 0 {
 		attrs = append(attrs, slog.Uint64("size", uint64(e.Size)))
 	}
-	r.log.LogAttrs(r.ctx, level, e.Note.String(), attrs...)
+	r.log.LogAttrs(r.ctx, level, e.Note.String(), attrs...) //nolint:sloglint // the texts of notes are constants of package replication
 	r.publish(Change{Kind: ChangeNote, Volume: e.Vol, Note: e.Note})
 }

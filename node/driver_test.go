@@ -93,7 +93,7 @@ func (m *mirror) waitUp(t testing.TB, ups int) {
 func (m *mirror) shutdown(t testing.TB) {
 	t.Helper()
 	ctx := t.Context()
-	_ = m.Resource.Close(ctx)
+	_ = m.Close(ctx)
 	if reqs, bufs := m.slots.inUse(), m.bufs.inUse(); reqs != 0 || bufs != 0 {
 		t.Errorf("%s: %d requests and %d buffers left", m.name, reqs, bufs)
 	}
@@ -114,9 +114,7 @@ func load(t *testing.T, v *Volume, writers, writes int, image []byte) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for w := range writers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
 			span := uint64(testSectors / writers)
 			for i := range writes {
@@ -134,7 +132,7 @@ func load(t *testing.T, v *Volume, writers, writes int, image []byte) {
 					time.Sleep(time.Millisecond)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 }
@@ -170,16 +168,14 @@ func TestDriverBothWays(t *testing.T) {
 	a, b := mirrorPair(t, &transport.TCP{}, freePort(t), freePort(t))
 	var wg sync.WaitGroup
 	for i, m := range []*mirror{a, b} {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			p := bytes.Repeat([]byte{byte(i + 1)}, 64<<10)
 			for k := range 200 {
 				if err := block.WriteAt(m.Volume(0), p, uint64(i*testSectors/2+k*64%8192)); err != nil {
 					t.Error(err)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	if !bytes.Equal(a.mem.Contents(), b.mem.Contents()) {
@@ -302,13 +298,11 @@ func TestDriverBackpressure(t *testing.T) {
 		b.waitUp(t, 1)
 		var wg sync.WaitGroup
 		for i := range 150 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
+			wg.Go(func() {
 				if err := block.WriteAt(a.Volume(0), bytes.Repeat([]byte{byte(i + 1)}, 4096), uint64(i*8)); err != nil {
 					t.Error(err)
 				}
-			}()
+			})
 		}
 		time.Sleep(10 * time.Second)
 		if used := a.slots.inUse(); used != 100 {

@@ -63,13 +63,11 @@ func (h *handlers) start(kind replication.Handler, vol uint16, io replication.IO
 		h.report(io, 0)
 		return
 	}
-	h.wg.Add(1)
-	go func() {
-		defer h.wg.Done()
+	h.wg.Go(func() {
 		h.free <- struct{}{}
 		defer func() { <-h.free }()
 		h.report(io, h.run(kind, vol, command))
-	}()
+	})
 }
 
 func (h *handlers) report(io replication.IOID, exit int) {

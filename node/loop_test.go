@@ -55,9 +55,7 @@ func TestLoopOneRunnerInOrder(t *testing.T) {
 	const sources, events = 8, 3000
 	var wg sync.WaitGroup
 	for s := range uint16(sources) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			body := make([]byte, 100)
 			for i := uint64(1); i <= events; i++ {
 				for k := range body {
@@ -75,7 +73,7 @@ func TestLoopOneRunnerInOrder(t *testing.T) {
 				}
 			}
 			l.kick()
-		}()
+		})
 	}
 	wg.Wait()
 	for stepped := 0; stepped < sources*events; {

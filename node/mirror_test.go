@@ -21,7 +21,6 @@ type mirrorCore struct {
 	nextIO  replication.IOID
 	used    int
 	room    int
-	noDisk  bool
 	lastRnd []byte
 	sent    int
 }
@@ -57,6 +56,7 @@ func (c *mirrorCore) Step(ev *replication.Event, fx *replication.Effects) {
 			fx.List = append(fx.List, replication.Effect{Kind: replication.FxConnect, On: true})
 		case replication.AdminDisconnect:
 			fx.List = append(fx.List, replication.Effect{Kind: replication.FxConnect}, replication.Effect{Kind: replication.FxClose, Gen: c.gen})
+		default:
 		}
 	case replication.EvConnUp:
 		c.gen = ev.Gen

@@ -123,7 +123,7 @@ func (h *host) wait(t testing.TB, what string, cond func(state.State) bool) {
 
 func (h *host) close(t testing.TB) {
 	t.Helper()
-	if err := h.Resource.Close(limit(t)); err != nil {
+	if err := h.Close(limit(t)); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if reqs, bufs := h.slots.inUse(), h.bufs.inUse(); reqs != 0 || bufs != 0 {
@@ -265,11 +265,9 @@ func TestPairOutagesUnderLoad(t *testing.T) {
 			image := make([]byte, a.dataSectors()*512)
 			var wg sync.WaitGroup
 			for w := range uint64(4) {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					region(t, a.Volume(0), w, image)
-				}()
+				})
 			}
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			for range 8 {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -259,7 +260,7 @@ func (s *stream) close(err error) {
 	if s.err == nil {
 		s.err = err
 	}
-	if err != net.ErrClosed { // a reset destroys what is in flight
+	if !errors.Is(err, net.ErrClosed) { // a reset destroys what is in flight
 		s.buf, s.eof = nil, false
 	}
 	if s.timer != nil {

@@ -195,7 +195,7 @@ func TestReaderFormats(t *testing.T) {
 					t.Error("end of bulk data is wrong")
 				}
 			}
-			if _, err := r.Next(nil); err != io.EOF {
+			if _, err := r.Next(nil); !errors.Is(err, io.EOF) {
 				t.Errorf("after the last packet: %v, want EOF", err)
 			}
 		})
@@ -211,14 +211,13 @@ func TestReaderBounds(t *testing.T) {
 		"bad magic":     []byte("GET / HTTP/1.1\r\n"),
 		"header filler": append(wire.Header{Command: wire.CmdPing}.AppendTo(nil, 101)[:12], 0, 0, 0, 1),
 	} {
-		var packetErr *wire.PacketError
 		_, err := NewReader(bytes.NewReader(in)).Next(func(n int) []byte { t.Errorf("%s: allocated %d bytes", name, n); return make([]byte, n) })
-		if !errors.As(err, &packetErr) {
+		if _, ok := errors.AsType[*wire.PacketError](err); !ok {
 			t.Errorf("%s: %v, want a PacketError", name, err)
 		}
 	}
 	_, err := NewReader(bytes.NewReader(dataPacket(101, 1, 512))).Next(func(n int) []byte { return make([]byte, n) })
-	if err != io.ErrUnexpectedEOF {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("torn packet: %v, want unexpected EOF", err)
 	}
 }
