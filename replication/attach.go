@@ -130,6 +130,10 @@ func (r *Resource) diskDone(ev *Event) {
 		v := r.vols[i]
 		v.ioReturned()
 		v.sourceFlushed(ev.Err)
+	case classDetach:
+		v := r.vols[i]
+		v.ioReturned()
+		v.detachFlushed(ev.Err)
 	}
 }
 
@@ -189,8 +193,9 @@ func (v *volume) abandonDisk() {
 }
 
 // settleDisk puts metadata on its way at the end of a Step, and lets go of a failed
-// disk when the last I/O has returned: first the bitmap, so that what this node
-// missed from now on is not all that is known.
+// disk when the last I/O has returned: first what it has in its cache, because the
+// peer may have been told that it is written, then the bitmap, so that what this
+// node missed from now on is not all that is known.
 func (v *volume) settleDisk() {
 	d := v.disk
 	if d == nil {
@@ -201,12 +206,18 @@ func (v *volume) settleDisk() {
 	v.pageStep()
 	if v.disk == d && d.failed && d.inflight == 0 && !d.leaving {
 		d.leaving = true
-		v.afterPages(finishDetach, 0)
-		if v.disk == d {
-			v.pageStep()
-		}
+		v.flushIO(classDetach, v.index())
 	}
 	v.finishLeaving(d)
+}
+
+// detachFlushed goes on letting go of a disk. If what the peer wrote may be lost, it
+// must not be confirmed: without the connection the peer marks it as out of sync.
+func (v *volume) detachFlushed(err DiskError) {
+	if p := &v.r.peer; err != DiskOK && (p.arriving.count > 0 || len(p.epochs) > 0) {
+		v.r.lose(state.NetworkFailure, NoteNone)
+	}
+	v.afterPages(finishDetach, 0)
 }
 
 // detached runs when the bitmap of a failed disk is written.

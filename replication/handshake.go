@@ -189,7 +189,10 @@ func (v *volume) wantsHandshake(p state.State) bool {
 func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 	next.Peer, next.PeerDisk = p.Role, peerDisk
 	next.PeerIsp = p.AftrIsp || p.UserIsp
-	if own.Disk == state.Negotiating && next.Disk == own.Disk && (next.Conn == state.Connected || next.Conn == state.WFBitMapS) {
+	// Without the peer's generations nothing is decided yet: this P_STATE was sent before
+	// it heard of our disk, and another one follows its P_UUIDS.
+	judged := v.peerUUIDs.known || p.Disk < state.Negotiating
+	if own.Disk == state.Negotiating && next.Disk == own.Disk && judged && (next.Conn == state.Connected || next.Conn == state.WFBitMapS) {
 		next.Disk = v.neg.Disk
 	}
 	hard := own.Conn >= state.Connected || next.Conn < state.Connected

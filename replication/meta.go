@@ -16,6 +16,7 @@ const (
 	classBarrier             // flush for a barrier of the peer: volume index
 	classRSFlush             // flush of resynced blocks: volume index
 	classRSSource            // flush before the first resync read: volume index
+	classDetach              // last flush of a disk: volume index
 
 	classShift = 24
 	indexMask  = 1<<classShift - 1

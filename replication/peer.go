@@ -357,7 +357,7 @@ func (r *Resource) confirmEpoch() {
 		return
 	}
 	for i, v := range r.vols {
-		if v.writesLocally() && v.cfg.DiskFlushes {
+		if v.disk != nil && v.cfg.DiskFlushes { // also one that is being detached: it may have writes of this epoch
 			t.flushing++
 			v.flushIO(classBarrier, uint32(i))
 		}

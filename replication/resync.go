@@ -98,6 +98,7 @@ func (r *Resource) resyncKick() {
 		v.retryBlocked()
 		v.resyncEmit()
 		v.resyncEnd()
+		v.sourceEnd()
 	}
 	r.retryPeer()
 }

@@ -44,6 +44,7 @@ type ioReq struct {
 	netPending   bool // the peer has not answered yet
 	netOK        bool
 	clearBits    bool // the peer says that the range is in sync now
+	marked       bool // its outcome is in the bitmap
 	clearLate    bool // the same, but it said so after the write had been answered
 	logged       bool // holds activity log references
 	inEpoch      bool // in the transfer log, waits for a barrier ack
@@ -205,6 +206,7 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 		q.inEpoch = false
 		if !ok {
 			q.netPending, q.netOK, q.clearBits, q.clearLate = false, false, false, false
+			q.marked = false
 		} else if q.netPending { // protocol A: the barrier ack is the only one
 			q.netPending, q.netOK = false, true
 		}
