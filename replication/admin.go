@@ -9,10 +9,12 @@ import (
 // command is an operator's command on its way.
 type command struct {
 	Admin
-	next   int  // next volume to work on, for commands about all of them
-	agreed bool // the peer has consented to the change of volume next
-	forced bool // a Primary was made of data that is not known to be good
-	tries  int
+	next    int  // next volume to work on, for commands about all of them
+	agreed  bool // the peer has consented to the change of volume next
+	fenced  bool // fencing the peer was tried
+	peerOut bool // it succeeded
+	forced  bool // a Primary was made of data that is not known to be good
+	tries   int
 }
 
 const (
@@ -201,8 +203,17 @@ func (v *volume) tryPromote(c *command) bool {
 		mask, val = mask|maskDisk, val|state.Word(state.UpToDate)<<9
 		c.forced = true
 	}
+	if result == state.NoUpToDateDisk && c.peerOut && v.st.Disk == state.Consistent {
+		mask, val = mask|maskDisk, val|state.Word(state.UpToDate)<<9
+	}
+	if result == state.PrimaryNeedsOutdatedPeer && c.fenced && c.Force {
+		mask, val = mask|state.MaskPeerDisk, val|state.Word(state.Outdated)<<13
+	}
 	result, pending := v.propose(mask, val, *c)
 	if pending {
+		return false
+	}
+	if !result.OK() && v.r.fenceForPromotion(v, *c, result) {
 		return false
 	}
 	if !result.OK() {

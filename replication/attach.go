@@ -59,7 +59,7 @@ func (v *volume) attach(a *Attach) {
 	next = v.st
 	next.Disk = state.Negotiating
 	v.force(next)
-	if v.st.Disk > state.Diskless {
+	if v.st.Disk > state.Negotiating { // until then the peer's data is what the application has seen
 		v.exposed = current
 	}
 	if v.st.Conn >= state.Connected {

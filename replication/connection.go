@@ -332,6 +332,9 @@ func (r *Resource) connDown(ev *Event) {
 		v.writePages()
 	}
 	r.changeLost()
+	if !c.giveUp {
+		r.fenceAfterLoss()
+	}
 	r.drained()
 }
 

@@ -24,6 +24,7 @@ type exchange struct {
 	got   bool // the peer's has arrived completely
 	enc   *bitmap.Encoder
 	dec   *bitmap.Decoder
+	early uint64 // sync UUID that came before it was expected, 0: none
 }
 
 const (
@@ -166,6 +167,12 @@ func (v *volume) becomeSource() {
 // that the disk is Inconsistent from now on must be on disk before the first
 // block of the source is written.
 func (v *volume) syncUUIDArrived(uuid uint64) bool {
+	if v.st.Conn != state.WFSyncUUID && v.disk != nil && v.asksToBeTarget() {
+		// The peer's answer to our request is on the other socket and still on
+		// its way. This says the same.
+		v.xfer.early = uuid
+		return true
+	}
 	if v.st.Conn != state.WFSyncUUID || v.disk == nil {
 		return false
 	}
@@ -176,6 +183,12 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 	v.setCurrent(uuid)
 	v.afterSuper(enterTarget, 0)
 	return true
+}
+
+// asksToBeTarget says whether an invalidate of ours waits for the peer's answer.
+func (v *volume) asksToBeTarget() bool {
+	c := v.r.change
+	return c != nil && c.vol == v && c.mask&maskConn != 0 && c.val&maskConn == state.Word(state.StartingSyncT)<<4
 }
 
 // becomeTarget starts the resync.

@@ -22,27 +22,28 @@ type pair struct {
 }
 
 type testNode struct {
-	p       *pair
-	name    string
-	peer    *testNode
-	r       *Resource
-	fx      Effects
-	inbox   []Event
-	data    []uint64
-	super   []byte
-	pages   map[uint64][]byte
-	layout  metadata.Layout
-	bufs    map[BufID][]uint64
-	nextBuf BufID
-	reqs    map[ReqID][]uint64
-	nextReq ReqID
-	wants   bool
-	up      bool
-	gen     uint32
-	failing map[Op]bool
-	replies map[uint64]state.Result
-	outcome map[ReqID]Outcome
-	stuck   bool // metadata operations are not answered
+	p        *pair
+	name     string
+	peer     *testNode
+	r        *Resource
+	fx       Effects
+	inbox    []Event
+	data     []uint64
+	super    []byte
+	pages    map[uint64][]byte
+	layout   metadata.Layout
+	bufs     map[BufID][]uint64
+	nextBuf  BufID
+	reqs     map[ReqID][]uint64
+	nextReq  ReqID
+	wants    bool
+	up       bool
+	gen      uint32
+	failing  map[Op]bool
+	handlers []Effect
+	replies  map[uint64]state.Result
+	outcome  map[ReqID]Outcome
+	stuck    bool // metadata operations are not answered
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -266,6 +267,8 @@ func (n *testNode) execute(e *Effect) {
 		n.p.printf("%s: reply %v", n.name, e.Result)
 	case FxState:
 		n.p.printf("%s: state %v", n.name, e.New)
+	case FxHandler:
+		n.handlers = append(n.handlers, *e)
 	case FxNote:
 		n.p.printf("%s: note %v", n.name, e.Note)
 	default:

@@ -17,6 +17,7 @@ const (
 	classRSFlush             // flush of resynced blocks: volume index
 	classRSSource            // flush before the first resync read: volume index
 	classDetach              // last flush of a disk: volume index
+	classFence               // the fence-peer handler
 
 	classShift = 24
 	indexMask  = 1<<classShift - 1

@@ -363,6 +363,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 		}
 	case q.localOK || q.netOK:
 		v.markOut(q.sector, q.sectors())
+		q.marked = true // not again later: a resync may have copied it by then
 	}
 }
 
@@ -409,7 +410,7 @@ func (r *Resource) complete(req ReqID, o Outcome, buf BufID) {
 // forget drops a request that is answered and confirmed.
 func (r *Resource) forget(id ioID) {
 	q := &r.ios.list[id]
-	if q.op.modifies() && (!q.localOK || !q.netOK) && (q.localOK || q.netOK) {
+	if q.op.modifies() && !q.marked && (!q.localOK || !q.netOK) && (q.localOK || q.netOK) {
 		q.vol.markOut(q.sector, q.sectors())
 	}
 	if q.clearLate && q.localOK && q.netOK {

@@ -14,11 +14,12 @@ type Resource struct {
 	now Time
 	fx  *Effects
 
-	vols []*volume
-	conn connection
-	ios  ioTable
-	tl   transferLog
-	peer peerSide
+	vols  []*volume
+	conn  connection
+	ios   ioTable
+	tl    transferLog
+	peer  peerSide
+	fence fence
 
 	entropy []uint64
 	mix     uint64
@@ -146,6 +147,9 @@ func (r *Resource) dispatch(ev *Event) {
 	case EvAdmin:
 		r.command(ev.Admin)
 	case EvHandler:
+		if ev.IO.class() == classFence {
+			r.fenced(ev.Exit)
+		}
 	}
 }
 

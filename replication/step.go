@@ -332,6 +332,7 @@ const (
 	NoteShrink
 	NotePeerDiskTooSmall
 	NoteVerdict
+	NoteFenceFailed
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -339,7 +340,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"peer is configured differently", "peer authentication failed", "peer broke the protocol",
 	"peer does not answer pings", "peer does not acknowledge writes in time", "local disk failed", "metadata I/O failed",
 	"resync started", "resync finished", "resync finished with failed blocks", "generations are equal but bits are set: resync from the side that has them",
-	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared"}
+	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared",
+	"the fence-peer handler did not fence the peer, I/O may stay suspended"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }
