@@ -1,0 +1,11 @@
+// Package packet is the AF_PACKET socket that AoE frames go through: bound to
+// one interface and the AoE Ethernet type, filtered in the kernel, many frames
+// per system call.
+//
+// A Socket outlives its interface's troubles. When the link goes down Recv
+// reports it once and then waits for it to come up; a frame that the interface
+// does not take is dropped and counted, since AoE initiators repeat what is
+// not answered. Only the removal of the interface ends a socket: Refresh says so.
+//
+// The package knows nothing of AoE beyond the offsets its filter needs.
+package packet

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/replblk/replblk/aoe/packet"
+)
+
+// debian is Debian's vblade, the reference of the differential tests.
+const debian = "/usr/sbin/vblade"
+
+// nets is a pair of network namespaces with a veth between them: the target's
+// end is "srv" in target, the initiator's "cli" in client.
+type nets struct{ target, client string }
+
+var netCount atomic.Int32
+
+// newNets makes namespaces that no other test run uses.
+func newNets(t testing.TB, mtu int) nets {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("network namespaces need root")
+	}
+	id := fmt.Sprintf("aoe%d-%d", os.Getpid(), netCount.Add(1))
+	n := nets{target: id + "s", client: id + "c"}
+	for _, ns := range []string{n.target, n.client} {
+		ip(t, "netns", "add", ns)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
+	}
+	n.link(t, mtu)
+	return n
+}
+
+// link makes the veth pair; the ends have the same addresses every time.
+func (n nets) link(t testing.TB, mtu int) {
+	t.Helper()
+	size := fmt.Sprint(mtu)
+	ip(t, "-n", n.target, "link", "add", "srv", "address", "02:00:00:00:00:01", "mtu", size, "type", "veth",
+		"peer", "name", "cli", "netns", n.client, "address", "02:00:00:00:00:02", "mtu", size)
+	ip(t, "-n", n.target, "link", "set", "srv", "up")
+	ip(t, "-n", n.client, "link", "set", "cli", "up")
+}
+
+func ip(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// socket opens a socket on the initiator's end.
+func (n nets) socket(t testing.TB) *packet.Socket {
+	t.Helper()
+	type result struct {
+		s   *packet.Socket
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		// Never unlocked: the thread is in another namespace and ends with
+		// the goroutine.
+		runtime.LockOSThread()
+		f, err := os.Open("/run/netns/" + n.client)
+		if err != nil {
+			done <- result{nil, err}
+			return
+		}
+		defer f.Close()
+		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- result{nil, err}
+			return
+		}
+		s, err := packet.Open("cli", packet.Options{Filter: packet.Filter{Everything: true}})
+		done <- result{s, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() { _ = r.s.Close() })
+	return r.s
+}
+
+// server is a running vblade.
+type server struct {
+	cmd    *exec.Cmd
+	line   string // the start-up line
+	stderr *bytes.Buffer
+	exited chan error
+}
+
+var startLine = regexp.MustCompile(`^pid \d+: e\d+\.\d+, \d+ sectors O_RD(WR|ONLY)$`)
+
+// start runs a vblade in the target's namespace and waits until it serves.
+func (n nets) start(t testing.TB, binary string, args ...string) *server {
+	t.Helper()
+	// Debian's vblade buffers its output when it is not a terminal.
+	full := append([]string{"netns", "exec", n.target, "stdbuf", "-oL", binary}, args...)
+	s := &server{cmd: exec.Command("ip", full...), stderr: &bytes.Buffer{}, exited: make(chan error, 1)}
+	s.cmd.Stderr = s.stderr
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	r := bufio.NewReader(out)
+	line, err := r.ReadString('\n')
+	if err != nil {
+		_ = s.cmd.Wait()
+		t.Fatalf("%s %v: no start-up line: %s", binary, args, s.stderr)
+	}
+	s.line = strings.TrimSuffix(line, "\n")
+	go func() { s.exited <- s.cmd.Wait() }()
+	time.Sleep(20 * time.Millisecond) // Debian's prints before it binds
+	return s
+}
+
+// stop sends SIGTERM and returns how the process ended.
+func (s *server) stop(t testing.TB) error {
+	t.Helper()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-s.exited:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("still running 10 s after SIGTERM")
+		return nil
+	}
+}
+
+// build returns our vblade, built once per test.
+func build(t testing.TB) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "vblade")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// both runs a test against our vblade and against Debian's.
+func both(t *testing.T, f func(t *testing.T, binary string)) {
+	t.Helper()
+	if _, err := os.Stat(debian); errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("%s is missing: apt-get install vblade", debian)
+	}
+	ours := build(t)
+	t.Run("replblk", func(t *testing.T) { f(t, ours) })
+	t.Run("debian", func(t *testing.T) { f(t, debian) })
+}
+
+// image makes a file of sectors, each filled with a pattern of its number.
+func image(t testing.TB, sectors int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(path, pattern(0, sectors), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// pattern is the contents of image.
+func pattern(first, sectors int) []byte {
+	b := make([]byte, 0, sectors*512)
+	for s := first; s < first+sectors; s++ {
+		b = append(b, bytes.Repeat([]byte{byte(s), byte(s >> 8), 0xa0, 0xe0}, 128)...)
+	}
+	return b
+}

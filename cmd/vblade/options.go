@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/replblk/replblk/aoe"
+	"github.com/replblk/replblk/aoe/packet"
+	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/block/file"
+)
+
+const usage = "usage: vblade [-b bufcnt] [-o offset] [-l length] [-d ] [-s] [-r] [ -m mac[,mac...] ] shelf slot netif filename"
+
+// errUsage marks errors after which the usage is shown.
+var errUsage = errors.New("wrong usage")
+
+// firmwareVersion is what vblade 25 announces.
+const firmwareVersion = 0x4000 + 25
+
+// options are the command line.
+type options struct {
+	buffers  int       // -b: advertised buffer count, 0 is the default
+	direct   bool      // -d: O_DIRECT
+	sync     bool      // -s: acknowledge durable writes only
+	readOnly bool      // -r
+	mask     []aoe.MAC // -m: who may use the export; empty is everyone
+	offset   uint64    // -o: first sector of the file to export
+	length   *uint64   // -l: sectors to export, nil is all
+	shelf    uint16
+	slot     uint8
+	netif    string
+	path     string
+}
+
+// parse reads the command line as getopt does: letters can be joined, a value
+// may be attached, and options may follow arguments until "--".
+func parse(args []string) (*options, error) {
+	o := &options{}
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(a) < 2 || a[0] != '-' {
+			rest = append(rest, a)
+			continue
+		}
+		for j := 1; j < len(a); j++ {
+			if !strings.ContainsRune("bolm", rune(a[j])) {
+				if err := o.setSwitch(a[j]); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			value := a[j+1:]
+			if value == "" {
+				if i++; i == len(args) {
+					return nil, fmt.Errorf("option requires an argument -- '%c': %w", a[j], errUsage)
+				}
+				value = args[i]
+			}
+			if err := o.setValue(a[j], value); err != nil {
+				return nil, fmt.Errorf("option -%c: %w", a[j], err)
+			}
+			break
+		}
+	}
+	return o, o.setArguments(rest)
+}
+
+func (o *options) setSwitch(letter byte) error {
+	switch letter {
+	case 'd':
+		o.direct = true
+	case 's':
+		o.sync = true
+	case 'r':
+		o.readOnly = true
+	default:
+		return fmt.Errorf("invalid option -- '%c': %w", letter, errUsage)
+	}
+	return nil
+}
+
+func (o *options) setValue(letter byte, v string) error {
+	if letter == 'm' {
+		return o.setMask(v)
+	}
+	n, err := strconv.ParseUint(v, 0, 63)
+	if err != nil {
+		return fmt.Errorf("%q is not a number", v)
+	}
+	switch letter {
+	case 'b':
+		if n == 0 || n > 0xffff {
+			return fmt.Errorf("buffer count %d is not between 1 and 65535", n)
+		}
+		o.buffers = int(n)
+	case 'o':
+		o.offset = n
+	case 'l':
+		o.length = &n
+	}
+	return nil
+}
+
+func (o *options) setMask(list string) error {
+	for s := range strings.SplitSeq(list, ",") {
+		m, err := aoe.ParseMAC(s)
+		if err != nil {
+			return err
+		}
+		o.mask = append(o.mask, m)
+	}
+	return nil
+}
+
+func (o *options) setArguments(args []string) error {
+	if len(args) < 4 {
+		return fmt.Errorf("need shelf, slot, interface and file, got %d arguments: %w", len(args), errUsage)
+	}
+	shelf, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil || shelf >= aoe.AnyShelf {
+		return fmt.Errorf("shelf %q is not between 0 and %d", args[0], aoe.AnyShelf-1)
+	}
+	slot, err := strconv.ParseUint(args[1], 10, 32)
+	if err != nil || slot >= aoe.AnySlot {
+		return fmt.Errorf("slot %q is not between 0 and %d", args[1], aoe.AnySlot-1)
+	}
+	o.shelf, o.slot, o.netif, o.path = uint16(shelf), uint8(slot), args[2], args[3]
+	return nil
+}
+
+func (o *options) fileOptions() file.Options {
+	fo := file.Options{Direct: file.DirectOff, ReadOnly: o.readOnly}
+	if o.direct {
+		fo.Direct = file.DirectOn
+	}
+	return fo
+}
+
+func (o *options) packetOptions() packet.Options {
+	return packet.Options{Filter: packet.Filter{Targets: []packet.Address{{Shelf: o.shelf, Slot: o.slot}}}}
+}
+
+// targetOptions give initiators what vblade gives them: they may set
+// everything, and it is forgotten at exit.
+func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options {
+	host, _ := os.Hostname()
+	to := aoe.Options{
+		Shelf: o.shelf, Slot: o.slot, Device: dev,
+		Identity: aoe.Identity{
+			Serial:   fmt.Sprintf("%d.%d:%s", o.shelf, o.slot, host),
+			Firmware: "replblk",
+			Model:    "replblk vblade",
+		},
+		Firmware: firmwareVersion,
+		Commit:   aoe.CommitNone,
+		Permit:   aoe.PermitAll,
+		State:    aoe.State{Mask: o.mask},
+		Buffers:  o.buffers,
+	}
+	if o.sync {
+		to.Commit = aoe.CommitGroup
+	}
+	warned := false
+	to.OnConflict = func(m aoe.MAC) {
+		if !warned { // called by the one receiving goroutine
+			fmt.Fprintf(stderr, "vblade: warning: %v also answers for e%d.%d\n", m, o.shelf, o.slot)
+			warned = true
+		}
+	}
+	return to
+}
