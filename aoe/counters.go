@@ -73,7 +73,7 @@ func (n *Counters) Drops(r DropReason) uint64 {
 	return 0
 }
 
-func (c *Counters) drop(r DropReason) { c.drops[r].Add(1) }
+func (n *Counters) drop(r DropReason) { n.drops[r].Add(1) }
 
 // maxInitiators limits the table of initiators. Source addresses can be
 // invented at will; those that come when the table is full share one entry.
