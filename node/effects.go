@@ -62,7 +62,7 @@ func (r *Resource) effect(fx *replication.Effects, e *replication.Effect, more b
 	case replication.FxMetaWrite, replication.FxMetaFlush, replication.FxMetaNotify:
 		r.meta(fx, e)
 	case replication.FxComplete:
-		completed(r.slots.release(e.Req), e.Outcome)
+		r.complete(e)
 	case replication.FxFree:
 		if e.Buf != 0 {
 			r.bufs.release(e.Buf)
@@ -146,4 +146,16 @@ func (r *Resource) detached(vol uint16) {
 	if b != nil {
 		r.retire(vol, b)
 	}
+}
+
+// complete ends a request. A read that the peer served has its data in a buffer.
+func (r *Resource) complete(e *replication.Effect) {
+	req := r.slots.release(e.Req)
+	if e.Buf != 0 {
+		if e.Outcome == replication.OK {
+			copy(req.Data, r.bufs.bytes(e.Buf))
+		}
+		r.bufs.release(e.Buf)
+	}
+	completed(req, e.Outcome)
 }

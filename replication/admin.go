@@ -321,6 +321,10 @@ func (v *volume) demoted(token uint64) {
 
 func (r *Resource) outdate(c command) {
 	for _, v := range r.vols {
+		if v.st.Conn >= state.Connected { // the rules would silently turn it into UpToDate again
+			r.reply(c.Token, state.ConnectedOutdates)
+			return
+		}
 		next := v.st
 		next.Disk = state.Outdated
 		if result := v.wish(next); !result.OK() {

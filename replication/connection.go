@@ -400,7 +400,7 @@ func (r *Resource) pingTick() {
 	idle := max(c.lastMeta, c.lastData)
 	timeout := Time(r.cfg.PingTimeoutTenths) * 100 * Millisecond
 	switch {
-	case c.pingSent != 0 && r.now-c.pingSent > timeout && idle < c.pingSent:
+	case c.pingSent != 0 && r.now-max(c.pingSent, idle) > timeout:
 		r.lose(state.NetworkFailure, NotePeerSilent)
 	case c.pingSent == 0 && r.now-idle >= Time(r.cfg.PingIntSeconds)*Second:
 		r.ping()
