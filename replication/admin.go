@@ -170,15 +170,16 @@ func (r *Resource) dropConnection(c command) {
 	r.reply(c.Token, state.Success)
 }
 
-// disconnectAgreed: the peer will close the connection, and so do we.
+// disconnectAgreed: the peer will close the connection, and then so do we.
 func (r *Resource) disconnectAgreed(c command) {
-	r.giveUp(NoteNone)
-	r.reply(c.Token, state.Success)
+	r.part(NoteNone)
+	c.agreed = true
+	r.later(c) // answered when it has come to rest
 }
 
 // promote makes all volumes Primary, one after the other (spec 5.6).
 func (r *Resource) promote(c command) {
-	if c.next == 0 && !c.agreed && c.tries == 0 && r.conn.established() {
+	if c.next == 0 && !c.agreed && c.tries == 0 && r.conn.established() && r.conn.gotProtocol {
 		r.ping() // a dead peer should be noticed now rather than later
 	}
 	for ; c.next < len(r.vols); c.next++ {
@@ -309,14 +310,33 @@ func (v *volume) sendDemotion() {
 
 // demoted is the second half.
 func (v *volume) demoted(token uint64) {
-	if v.disk == nil || v.st.Role == state.Primary {
-		v.r.reply(token, state.Success)
+	v.dropPrimaryMark()
+	v.afterSuper(answerDemote, token)
+}
+
+// dropPrimaryMark takes the mark of a Primary off the superblock, now that data and
+// bitmap are durable.
+func (v *volume) dropPrimaryMark() {
+	d := v.disk
+	if d == nil || d.failed {
 		return
 	}
-	v.disk.keepPrimary = false
-	v.setCurrent(v.disk.sb.UUIDs.Current())
+	d.keepPrimary = false
+	if v.st.Role == state.Primary {
+		return
+	}
+	d.dropPrimary = true
+	v.setCurrent(d.sb.UUIDs.Current())
 	v.updateFlags()
-	v.afterSuper(answer, token)
+	d.dropPrimary = false
+}
+
+// demoteResult says whether what this node wrote as Primary is safe on its disk.
+func (v *volume) demoteResult() state.Result {
+	if d := v.disk; d != nil && (d.failed || d.metaBad) {
+		return state.NoUpToDateDisk
+	}
+	return state.Success
 }
 
 func (r *Resource) outdate(c command) {

@@ -174,6 +174,11 @@ func (v *volume) failDisk() {
 	next.Disk = state.Failed
 	v.force(next)
 	v.abandonDisk()
+	// What the peer wrote and was told so may have been in a cache that is lost now.
+	// Without the connection it marks what is not confirmed (D06).
+	if p := &v.r.peer; p.arriving.count > 0 || len(p.epochs) > 0 {
+		v.r.lose(state.NetworkFailure, NoteNone)
+	}
 }
 
 // abandonDisk stops new I/O to the disk. The state says Failed or Diskless.
@@ -241,6 +246,9 @@ func (v *volume) finishLeaving(d *disk) {
 	next := v.st
 	next.Disk = state.Diskless
 	v.force(next)
+	if s := v.st; s.Conn >= state.Connected && s.PeerDisk == state.UpToDate && v.peerUUIDs.known {
+		v.exposed = v.peerUUIDs.Current() // from here on the peer's data is what is seen
+	}
 	v.r.fx.add(FxDetached).Vol = v.num
 	v.r.detachedReply(v)
 }

@@ -105,7 +105,12 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	}
 	_, result := v.check(want)
 	r.sendChangeReply(wire.CmdStateChgReply, v.num, result)
-	if result.OK() {
+	// A detach that we agree to has not happened yet, and never will if the answer is
+	// lost. It counts when the peer reports it.
+	switch {
+	case result.OK() && want.PeerDisk == state.Failed:
+		v.peerDetaches = true
+	case result.OK():
 		v.wish(want)
 	}
 	return true

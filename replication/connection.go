@@ -15,6 +15,9 @@ const (
 	maxVersion = 101
 )
 
+// maxPingsOwed bounds the pings that are remembered during the handshake.
+const maxPingsOwed = 4
+
 // phase is how far a connection has come.
 type phase uint8
 
@@ -54,6 +57,7 @@ type connection struct {
 	pingSent  Time // of the oldest unanswered ping, 0: none
 	pings     uint64
 	pongs     uint64
+	pingsOwed int // pings that came before they could be answered
 	upSince   Time
 	afterPong []pongAction
 	held      heldSends
@@ -258,6 +262,9 @@ func (r *Resource) exchangeParameters() {
 	}
 	c.paramsSent = true
 	r.setConn(state.WFReportParams)
+	for ; c.pingsOwed > 0; c.pingsOwed-- {
+		r.sendEmpty(MetaSocket, wire.CmdPingAck)
+	}
 }
 
 // lose ends the connection because of cause. What belonged to it is cleaned up when the
@@ -288,9 +295,10 @@ func (r *Resource) giveUp(n Note) {
 	r.lose(state.Disconnecting, n)
 }
 
-// refuseHandshake is giveUp after a handshake whose outcome the peer should come to as well: it
-// is given time to read our parameters before the sockets close.
-func (r *Resource) refuseHandshake(n Note) {
+// part is giveUp when the peer comes to the same end by itself, after a handshake that
+// both must refuse or a disconnect that it has agreed to: it is given time to read what we
+// sent and to close the sockets, because a kernel complains about a peer that is faster.
+func (r *Resource) part(n Note) {
 	c := &r.conn
 	if c.phase == phaseDown || c.closing {
 		return

@@ -19,7 +19,7 @@ func (r *Resource) protocolArrived(body []byte) bool {
 	c.peerTentative = p.Flags&wire.ConnDryRun != 0
 	if Protocol(p.Protocol) != r.cfg.Protocol || theirs != r.cfg.AfterSB || p.TwoPrimaries != r.cfg.TwoPrimaries ||
 		p.IntegrityAlg != r.cfg.IntegrityAlg || c.peerDiscards && c.discardMyData {
-		r.refuseHandshake(NoteIncompatible)
+		r.part(NoteIncompatible)
 	}
 	c.gotProtocol = true
 	return true
@@ -40,7 +40,7 @@ func mirrored(p uint32) Policy {
 // syncParamArrived adopts the peer's resync controller (spec 4.4).
 func (v *volume) syncParamArrived(p wire.SyncParam) {
 	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
-		v.r.refuseHandshake(NoteIncompatible)
+		v.r.part(NoteIncompatible)
 		return
 	}
 	if v.disk == nil {
@@ -60,7 +60,7 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 	s := v.st
 	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
 		!sameUUID(v.exposed, p.Current) {
-		v.r.refuseHandshake(NoteUnrelated)
+		v.r.part(NoteUnrelated)
 		return
 	}
 	if v.disk != nil && s.Conn == state.Connected && v.r.session().Version >= 90 &&
@@ -131,7 +131,7 @@ func (v *volume) refuseConnection() {
 		v.r.protocolError()
 		return
 	}
-	v.r.refuseHandshake(NoteNone)
+	v.r.part(NoteNone)
 }
 
 // afterReport returns the connection state that the peer's report leads to if no
@@ -197,7 +197,7 @@ func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 	}
 	hard := own.Conn >= state.Connected || next.Conn < state.Connected
 	if result := v.apply(next, hard); !result.OK() {
-		v.r.refuseHandshake(NoteIncompatible)
+		v.r.part(NoteIncompatible)
 		return true
 	}
 	if own.Conn > state.WFReportParams && v.st.Conn > state.Connected && p.Conn <= state.Connected && p.Disk != state.Negotiating {

@@ -32,16 +32,18 @@ func (id IOID) index() uint32 { return uint32(id & indexMask) }
 type afterMeta uint8
 
 const (
-	thaw          afterMeta = iota + 1 // one reason less to hold requests
-	answer                             // an operator's command has succeeded: arg is its token
-	enterSource                        // our sync UUID is durable: become SyncSource
-	enterTarget                        // the peer's sync UUID is durable: become SyncTarget
-	finishTarget                       // the resync's result is durable: tell the peer
-	finishDemote                       // the bitmap is durable: drop the Primary mark
-	finishDetach                       // the bitmap is durable: let go of the disk
-	clearFullSync                      // the whole bitmap is durable
-	sealUUIDs                          // the bitmap of a finished target is durable
-	finishSource                       // the bitmap of a finished source is durable
+	thaw            afterMeta = iota + 1 // one reason less to hold requests
+	answer                               // an operator's command has succeeded: arg is its token
+	enterSource                          // our sync UUID is durable: become SyncSource
+	enterTarget                          // the peer's sync UUID is durable: become SyncTarget
+	finishTarget                         // the resync's result is durable: tell the peer
+	dropPrimaryMark                      // the bitmap is durable: drop the Primary mark
+	finishDemote                         // the same, for an operator's command
+	answerDemote                         // the mark is gone: arg is the token
+	finishDetach                         // the bitmap is durable: let go of the disk
+	clearFullSync                        // the whole bitmap is durable
+	sealUUIDs                            // the bitmap of a finished target is durable
+	finishSource                         // the bitmap of a finished source is durable
 )
 
 type metaWaiter struct {
@@ -99,7 +101,18 @@ func (v *volume) updateFlags() {
 	if d == nil || v.st.Disk < state.Inconsistent {
 		return
 	}
-	if f := v.flags(); f != d.sb.Flags {
+	f := v.flags()
+	if d.sb.Flags.Has(metadata.PrimaryInd) && !f.Has(metadata.PrimaryInd) && !d.dropPrimary {
+		// The activity log protects what is in the disk's cache, and bits that are
+		// not on disk, as long as the mark is there: settle both first (B12).
+		f |= metadata.PrimaryInd
+		if !d.keepPrimary {
+			d.keepPrimary = true
+			v.metaFlush(true)
+			v.afterPages(dropPrimaryMark, 0)
+		}
+	}
+	if f != d.sb.Flags {
 		d.sb.Flags = f
 		d.sbGen++
 	}
@@ -195,7 +208,9 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.becomeTarget()
 	case finishTarget:
 		v.targetFinished()
-	case finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
+	case answerDemote:
+		v.r.reply(arg, v.demoteResult())
+	case dropPrimaryMark, finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
 		// these wait for bitmap pages, see pagesDone
 	}
 }
@@ -318,6 +333,8 @@ func (v *volume) pagesDone() {
 
 func (v *volume) pageWaiterDone(do afterMeta, arg uint64) {
 	switch do {
+	case dropPrimaryMark:
+		v.dropPrimaryMark()
 	case finishDemote:
 		v.demoted(arg)
 	case finishDetach:

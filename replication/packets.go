@@ -60,6 +60,8 @@ func onSocket(ev *Event) bool {
 func (r *Resource) handshakePacket(ev *Event) {
 	c := &r.conn
 	switch {
+	case ev.Socket == MetaSocket && ev.Cmd == wire.CmdPing && len(ev.Body) == 0 && c.pingsOwed < maxPingsOwed:
+		c.pingsOwed++ // the peer is ahead of us; there is no agreed header to answer with yet
 	case ev.Socket == MetaSocket:
 		r.protocolError()
 	case c.phase == phaseFeatures && ev.Cmd == wire.CmdConnectionFeatures:
@@ -236,7 +238,7 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 		q.clearLate = cmd == wire.CmdRSWriteAck
 		return cmd != wire.CmdRecvAck || r.conn.protocol == ProtocolB
 	}
-	if cmd == wire.CmdRecvAck && r.conn.protocol != ProtocolB {
+	if cmd == wire.CmdRecvAck && (r.conn.protocol != ProtocolB || q.awaited) {
 		return false
 	}
 	q.netPending, q.netOK = false, true

@@ -206,11 +206,25 @@ func (r *Resource) retryPeer() {
 			continue
 		}
 		r.peer.queue = append(r.peer.queue[:n], r.peer.queue[n+1:]...)
-		if r.peer.list[i].kind == peerResync {
-			r.startResyncWrite(i)
-		} else {
-			r.startPeerWrite(i)
+		r.startQueued(i)
+	}
+}
+
+// startQueued starts a request of the peer that had to wait.
+func (r *Resource) startQueued(i uint32) {
+	p := &r.peer.list[i]
+	switch p.kind {
+	case peerResync:
+		r.startResyncWrite(i)
+	case peerReadData:
+		if !p.vol.writesLocally() {
+			p.failed = true
+			r.answerRead(i)
+			return
 		}
+		p.vol.peerIO(i)
+	default:
+		r.startPeerWrite(i)
 	}
 }
 
@@ -423,9 +437,13 @@ func (v *volume) peerRead(ev *Event) bool {
 	}
 	i := r.peer.alloc()
 	r.peer.list[i] = peerReq{kind: kind, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID}
-	if kind == peerReadSync {
+	switch {
+	case kind == peerReadSync:
 		v.startSyncRead(i)
-	} else {
+	case r.peerMustWait(&r.peer.list[i], len(r.peer.queue)):
+		// A write before it may have been answered already (protocols A and B).
+		r.peer.queue = append(r.peer.queue, i)
+	default:
 		v.peerIO(i)
 	}
 	return true

@@ -167,6 +167,9 @@ func (r *Resource) submit(id ioID) {
 	}
 	if remote {
 		q.netPending = true
+		// Whatever the protocol: a write that is not on a good disk here, or that
+		// must be durable, counts only when the peer has written it.
+		q.awaited = r.conn.protocol == ProtocolC || q.fua || v.st.Disk != state.UpToDate
 		r.tl.add(r, id)
 		r.sendWrite(id)
 	} else if v.notes() && v.markOut(q.sector, q.sectors()) > 0 {
@@ -202,16 +205,20 @@ func (r *Resource) sendWrite(id ioID) {
 		}
 		off := r.open(cmd, v.num, wire.TrimSize)
 		r.fx.Buf = (&wire.Trim{Data: d, Size: q.size}).AppendTo(r.fx.Buf)
-		r.close(DataSocket, off)
+		r.notifySent(r.close(DataSocket, off), q, d.BlockID)
 		return
 	}
 	off := r.open(wire.CmdData, v.num, wire.DataSize+q.size)
 	r.fx.Buf = d.AppendTo(r.fx.Buf)
 	e := r.close(DataSocket, off)
 	e.Payload, e.Req, e.Size = PayloadRequest, q.req, q.size
-	if r.conn.protocol == ProtocolA {
-		e.Notify = true
-		e.Token = d.BlockID
+	r.notifySent(e, q, d.BlockID)
+}
+
+// notifySent asks for the event that ends the network part under protocol A.
+func (r *Resource) notifySent(e *Effect, q *ioReq, blockID uint64) {
+	if r.conn.protocol == ProtocolA && !q.awaited {
+		e.Notify, e.Token = true, blockID
 	}
 }
 
@@ -240,10 +247,10 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 		f |= wire.FlagMaySetInSync
 	}
 	if s.Version >= 100 {
-		if v.r.conn.protocol == ProtocolB {
+		if v.r.conn.protocol == ProtocolB && !q.awaited {
 			f |= wire.FlagSendReceiveAck
 		}
-		if v.r.conn.protocol == ProtocolC || maySet {
+		if q.awaited || maySet {
 			f |= wire.FlagSendWriteAck
 		}
 	}

@@ -39,14 +39,15 @@ type volume struct {
 	st  state.State
 	neg state.Negotiation
 
-	size       uint64 // sectors of the replicated volume, 0 if not known yet
-	userSize   uint64 // sectors asked for by either operator, 0: as much as possible
-	disk       *disk  // nil when Diskless
-	exposed    uint64 // current UUID of the data that the application has seen
-	crashed    bool   // this node went down as Primary and the copies have not been equal since
-	considered bool   // "consider resync" (spec 7.5 step 6)
-	seq        uint32 // last sequence number sent (spec 6.7)
-	announced  uint64 // set bits in our last P_UUIDS
+	size         uint64 // sectors of the replicated volume, 0 if not known yet
+	userSize     uint64 // sectors asked for by either operator, 0: as much as possible
+	disk         *disk  // nil when Diskless
+	exposed      uint64 // current UUID of the data that the application has seen
+	crashed      bool   // this node went down as Primary and the copies have not been equal since
+	peerDetaches bool   // the peer asked to detach its disk in good order
+	considered   bool   // "consider resync" (spec 7.5 step 6)
+	seq          uint32 // last sequence number sent (spec 6.7)
+	announced    uint64 // set bits in our last P_UUIDS
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
@@ -82,6 +83,7 @@ type disk struct {
 	// keepPrimary: the volume is Secondary already, but the mark of a Primary must
 	// stay on disk until data and bitmap are durable.
 	keepPrimary bool
+	dropPrimary bool // now it may go
 
 	sbGen     uint64 // generation of sb in memory
 	sbQueued  uint64 // generation in flight, 0: none

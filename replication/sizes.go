@@ -65,12 +65,12 @@ func (v *volume) agreeWith(p wire.Sizes) bool {
 	size := agreeSize(p.Backing, v.disk.limit(), v.disk.sb.LASizeSectors, user)
 	if size < v.size && v.st.Disk >= state.Outdated && (v.st.Conn < state.Connected || v.st.PeerDisk == state.Diskless) {
 		v.r.note(v, NoteShrink)
-		v.r.refuseHandshake(NoteNone)
+		v.r.part(NoteNone)
 		return false
 	}
 	if size < v.size && v.st.Role == state.Primary {
 		v.r.note(v, NoteShrink)
-		v.r.refuseHandshake(NoteNone)
+		v.r.part(NoteNone)
 		return false
 	}
 	v.userSize = user
@@ -92,7 +92,7 @@ func (v *volume) followPeer(p wire.Sizes) bool {
 	}
 	if size < v.size && v.st.Role == state.Primary {
 		v.r.note(v, NoteShrink)
-		v.r.refuseHandshake(NoteNone)
+		v.r.part(NoteNone)
 		return false
 	}
 	v.setSize(size)

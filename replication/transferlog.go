@@ -43,6 +43,7 @@ type ioReq struct {
 	localSpace   bool // the local write failed for lack of space
 	netPending   bool // the peer has not answered yet
 	netOK        bool
+	awaited      bool // the peer's P_WRITE_ACK counts, whatever the protocol
 	clearBits    bool // the peer says that the range is in sync now
 	marked       bool // its outcome is in the bitmap
 	clearLate    bool // the same, but it said so after the write had been answered
@@ -181,7 +182,7 @@ func (r *Resource) barrierAck(handle, count uint32) bool {
 	}
 	e := t.closed[0]
 	for id := e.head; id != noIO; id = r.ios.list[id].next {
-		if r.ios.list[id].netPending && r.conn.protocol != ProtocolA {
+		if q := &r.ios.list[id]; q.netPending && (q.awaited || r.conn.protocol != ProtocolA) {
 			return false
 		}
 		if id == e.tail {
@@ -255,7 +256,7 @@ func (t *transferLog) oldest(r *Resource) (Time, bool) {
 	}
 	if t.cur.count > 0 {
 		for id := t.cur.head; ; id = r.ios.list[id].next {
-			if q := &r.ios.list[id]; q.netPending && r.conn.protocol != ProtocolA {
+			if q := &r.ios.list[id]; q.netPending && (q.awaited || r.conn.protocol != ProtocolA) {
 				return q.start, true
 			}
 			if id == t.cur.tail {

@@ -145,12 +145,15 @@ func (v *volume) afterDisk(old, now state.State) {
 // generation of ours.
 func (v *volume) afterPeerDisk(old, now state.State) {
 	if lostPeerData(old.PeerDisk, now.PeerDisk) &&
-		(now.Role == state.Primary || now.Peer == state.Primary) &&
+		(now.Role == state.Primary || now.Peer == state.Primary || v.peerFailed(now)) &&
 		v.disk != nil && v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
 		v.newCurrent()
 		if now.Conn >= state.Connected {
 			v.sendUUIDs(0)
 		}
+	}
+	if now.PeerDisk > state.Failed {
+		v.peerDetaches = false
 	}
 	if now.PeerDisk < state.Inconsistent {
 		if old.Peer != state.Primary && now.Peer == state.Primary && v.disk != nil &&
@@ -162,6 +165,14 @@ func (v *volume) afterPeerDisk(old, now state.State) {
 			v.writePages()
 		}
 	}
+}
+
+// peerFailed says whether the peer's disk went out of service without having been
+// detached in good order. What it had in its cache may be gone, so even between two
+// Secondaries our data are the newer generation from here on: the peer's must never
+// be the source when the disk comes back, whatever its flags say.
+func (v *volume) peerFailed(now state.State) bool {
+	return now.PeerDisk <= state.Failed && now.Conn >= state.Connected && !v.peerDetaches
 }
 
 // newCurrent begins a generation of data that the peer does not have. No write may
