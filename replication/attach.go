@@ -149,7 +149,7 @@ func (v *volume) ioReturned() {
 func (v *volume) localError(op Op, sector, sectors uint64) {
 	e := v.r.note(v, NoteDiskError)
 	e.Op, e.Sector, e.Size = op, sector, uint32(sectors<<9)
-	if op == OpDiscard || v.disk == nil || v.disk.failed {
+	if v.disk == nil || v.disk.failed {
 		return
 	}
 	switch {

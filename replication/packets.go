@@ -263,6 +263,11 @@ func (v *volume) negAck(p wire.BlockAck) bool {
 		return true
 	}
 	q := &r.ios.list[id]
+	if q.op == OpDiscard || q.op == OpZeroes {
+		// A kernel keeps its disk after a failed discard and will not report
+		// anything. A new connection finds the difference.
+		r.lose(state.NetworkFailure, NoteNone)
+	}
 	if q.op.modifies() && q.netPending {
 		q.netPending, q.netOK = false, false
 		r.advance(id)

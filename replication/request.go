@@ -310,10 +310,14 @@ func (r *Resource) localDone(id ioID, err DiskError) {
 		q.vol.localError(q.op, q.sector, q.sectors())
 		if q.op == OpRead {
 			q.vol.markOut(q.sector, q.sectors())
-			q.stage = stageHeld
-			r.startRead(id) // the disk has failed: now from the peer
-			return
 		}
+	}
+	if q.op == OpRead && (err != DiskOK || !q.vol.writesLocally()) {
+		// Now from the peer. Also what came back well from a disk that has failed
+		// meanwhile: a failed flush may have dropped newer data before the read.
+		q.localOK, q.stage = false, stageHeld
+		r.startRead(id)
+		return
 	}
 	r.advance(id)
 }
