@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"slices"
+
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
@@ -23,7 +25,17 @@ const (
 )
 
 // command starts an operator's command.
-func (r *Resource) command(a *Admin) { r.run(command{Admin: *a}) }
+func (r *Resource) command(a *Admin) {
+	c := command{Admin: *a}
+	if c.flags() && slices.ContainsFunc(r.commands, func(w command) bool { return w.flags() && w.Vol == c.Vol }) {
+		r.later(c) // a resume must not overtake the pause before it
+		return
+	}
+	r.run(c)
+}
+
+// flags says whether the command sets or clears a flag, so that order matters.
+func (c *command) flags() bool { return c.Kind == AdminPauseSync || c.Kind == AdminResumeSync }
 
 func (r *Resource) reply(token uint64, result state.Result) {
 	if token == 0 {

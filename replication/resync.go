@@ -335,17 +335,24 @@ func (v *volume) resyncEnd() {
 	v.r.afterPing(v, (*volume).sealTarget)
 }
 
+// targetFinishing says whether the end of a resync is still being settled. A pause in the
+// meantime does not stop it: there is nothing left to copy.
+func (v *volume) targetFinishing() bool {
+	c := v.st.Conn
+	return (c == state.SyncTarget || c == state.PausedSyncT) && v.rs.finishing && v.disk != nil && !v.disk.failed
+}
+
 // sealTarget makes the result of the resync durable before anybody hears of it: the
 // bitmap first, then UUIDs and flags.
 func (v *volume) sealTarget() {
-	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil {
+	if !v.targetFinishing() {
 		return
 	}
 	v.afterPages(sealUUIDs, 0)
 }
 
 func (v *volume) sealUUIDs() {
-	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil || v.disk.failed {
+	if !v.targetFinishing() {
 		return
 	}
 	if v.rs.failed == 0 {
@@ -363,7 +370,7 @@ func (v *volume) sealUUIDs() {
 
 // targetFinished takes the new state; the P_STATE that goes with it tells the source.
 func (v *volume) targetFinished() {
-	if v.st.Conn != state.SyncTarget || !v.rs.finishing || v.disk == nil {
+	if !v.targetFinishing() {
 		return
 	}
 	failed := v.rs.failed
