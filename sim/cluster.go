@@ -1,0 +1,246 @@
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/replblk/replblk/replication"
+)
+
+// world is one run: two nodes and everything around them. It has one goroutine,
+// and every decision comes from rng.
+type world struct {
+	opt    Options
+	mutant Mutant
+	rng    *rand.Rand
+	now    replication.Time
+	queue  eventQueue
+	seq    uint64
+
+	nodes   [2]*node
+	net     network
+	client  client
+	oracle  oracle
+	check   checker
+	op      operator
+	healing bool
+	steps   int
+
+	hash  uint64
+	lines []string // the last lines of the trace, if verbose
+	keep  bool
+	err   error
+}
+
+// event is a thing that happens at a time. Events of one time happen in the order
+// in which they were scheduled.
+type event struct {
+	at  replication.Time
+	seq uint64
+	do  func()
+}
+
+type eventQueue []event
+
+func (q eventQueue) Len() int { return len(q) }
+func (q eventQueue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+}
+func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+
+// Push implements heap.Interface.
+func (q *eventQueue) Push(x any) { *q = append(*q, x.(event)) }
+
+// Pop implements heap.Interface.
+func (q *eventQueue) Pop() any {
+	last := len(*q) - 1
+	e := (*q)[last]
+	(*q)[last] = event{}
+	*q = (*q)[:last]
+	return e
+}
+
+func (w *world) at(t replication.Time, do func()) {
+	w.seq++
+	heap.Push(&w.queue, event{max(t, w.now), w.seq, do})
+}
+
+func (w *world) after(d replication.Time, do func()) { w.at(w.now+d, do) }
+
+// fail ends the run with the first thing that is wrong.
+func (w *world) fail(format string, args ...any) {
+	if w.err != nil {
+		return
+	}
+	w.err = fmt.Errorf(format, args...)
+	w.trace("FAIL", -1, 0, 0)
+}
+
+// run carries out events until the time limit, until stop says so, or until
+// something is wrong.
+func (w *world) run(limit replication.Time, stop func() bool) {
+	for w.err == nil && len(w.queue) > 0 && !stop() {
+		if w.queue[0].at > limit {
+			w.now = limit
+			return
+		}
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		w.steps++
+		e.do()
+	}
+}
+
+// trace adds a line to the trace: always to its hash, to its text if it is wanted.
+func (w *world) trace(what string, node int, a, b uint64) {
+	h := w.hash
+	for i := range len(what) {
+		h = (h ^ uint64(what[i])) * 1099511628211
+	}
+	for _, x := range [...]uint64{uint64(w.now), uint64(node), a, b} {
+		h = (h ^ x) * 1099511628211
+		h ^= h >> 29
+	}
+	w.hash = h
+	if w.keep {
+		w.line("%s %d %d", what, a, b, nodeName(node))
+	}
+}
+
+// line adds a line to the text only. The last argument is the name of the node.
+func (w *world) line(format string, args ...any) {
+	last := len(args) - 1
+	w.lines = append(w.lines, fmt.Sprintf("%12.6f %s ", float64(w.now)/1e9, args[last])+fmt.Sprintf(format, args[:last]...))
+	if len(w.lines) > 20000 {
+		w.lines = append(w.lines[:0], w.lines[10000:]...)
+	}
+}
+
+func nodeName(n int) string {
+	if n < 0 {
+		return "-"
+	}
+	return string(rune('A' + n))
+}
+
+// Result is what a run says.
+type Result struct {
+	Options Options
+	Hash    uint64
+	Events  int
+	Faults  int
+	Err     error
+	Trace   []string // if asked for
+}
+
+// Report is the text for a failed run.
+func (r *Result) Report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v\noptions: %v\ntrace hash: %016x, %d events\n", r.Options.Seed, r.Err, r.Options, r.Hash, r.Events)
+	tail := r.Trace
+	if len(tail) > 200 {
+		tail = tail[len(tail)-200:]
+	}
+	for _, l := range tail {
+		b.WriteString(l)
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "reproduce: go test ./sim -run TestSim -sim.seed=%d -sim.v\n", r.Options.Seed)
+	return b.String()
+}
+
+// Run simulates the scenario of a seed with a mutant (none: NoMutant). With text the
+// trace is kept as text as well.
+func Run(seed uint64, m Mutant, text bool) (res Result) {
+	w := newWorld(seed, m, text)
+	defer func() {
+		if p := recover(); p != nil {
+			w.err = fmt.Errorf("panic: %v\n%s", p, stack())
+		}
+		res = Result{w.opt, w.hash, w.steps, w.op.faults, w.err, w.lines}
+	}()
+	w.scenario()
+	return res
+}
+
+func newWorld(seed uint64, m Mutant, text bool) *world {
+	rng := rand.New(rand.NewPCG(seed, 0x5eed))
+	w := &world{opt: draw(seed, rng), mutant: m, rng: rng, keep: text, hash: 14695981039346656037}
+	w.check.init(w)
+	w.oracle.init(w)
+	w.net.w, w.client.w, w.op.w = w, w, w
+	w.client.init()
+	for i := range w.nodes {
+		w.nodes[i] = newNode(w, i)
+	}
+	return w
+}
+
+// scenario is the course of a run.
+func (w *world) scenario() {
+	w.nodes[0].boot()
+	w.nodes[1].boot()
+	w.op.start()
+	w.client.start()
+	w.run(w.opt.Duration, func() bool { return false })
+	w.heal()
+	if w.opt.CrashAgain && w.err == nil {
+		for _, n := range w.nodes {
+			n.powerLoss()
+		}
+		w.heal()
+	}
+}
+
+// heal repairs everything and waits until the copies are equal (Q1 to Q5).
+func (w *world) heal() {
+	if w.err != nil {
+		return
+	}
+	w.healing = true
+	w.trace("heal", -1, 0, 0)
+	w.op.heal()
+	const bound = 60 * replication.Second
+	limit := w.now + bound
+	for w.err == nil && w.now < limit {
+		w.run(limit, w.settled)
+		since := w.now
+		w.run(w.now+replication.Second/2, func() bool { return false }) // what is in flight arrives
+		if w.settled() && w.now > since {
+			break
+		}
+	}
+	if w.err == nil && !w.settled() {
+		w.fail("not in sync %d s after the last fault: %s", bound/replication.Second, w.describe())
+	}
+	w.quiescent()
+}
+
+// settled says whether the copies are in sync and nothing is in progress.
+func (w *world) settled() bool {
+	if !w.oracle.inSync || w.client.outstanding() > 0 || !w.op.idle() {
+		return false
+	}
+	for _, n := range w.nodes { // under protocol A much may be on its way
+		if len(n.dev.inflight) > 0 || n.core.Status().Volumes[0].PeerPending > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) describe() string {
+	var b strings.Builder
+	for _, n := range w.nodes {
+		fmt.Fprintf(&b, "%s: ", nodeName(n.id))
+		if !n.up {
+			b.WriteString("down; ")
+			continue
+		}
+		fmt.Fprintf(&b, "%v, %d bits, connection wanted %v, %d meta ops, %d disk ops; ", n.core.State(0), n.core.Status().Volumes[0].OutOfSync, n.want, len(n.dev.queue), len(n.dev.inflight))
+	}
+	fmt.Fprintf(&b, "%d requests outstanding, operator idle %v", w.client.outstanding(), w.op.idle())
+	return b.String()
+}

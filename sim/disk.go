@@ -1,0 +1,291 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// area is a kind of operation that a fault can be armed for.
+type area uint8
+
+const (
+	faultRead area = iota
+	faultWrite
+	faultFlush
+	faultMetaWrite
+	faultMetaFlush
+	numFaults
+)
+
+// device is the disk of a node: an area of data, which holds a tag per sector, and
+// one of metadata, which holds bytes.
+type device struct {
+	w        *world
+	n        *node
+	data     media[uint64]
+	meta     media[[512]byte]
+	inflight []*diskIO
+	queue    []metaOp // metadata effects, carried out one at a time, in order
+	busy     bool     // the first of queue is being carried out
+	metaErr  replication.DiskError
+	armed    [numFaults]bool // the next operation of the kind fails
+	logDirty bool            // a block of the activity log may be in the cache
+	broken   bool            // a fault has hit since the last attach
+}
+
+// diskIO is a data operation in progress. mem is the memory of the request or buffer.
+type diskIO struct {
+	fx   replication.Effect
+	mem  []uint64
+	mark [2]uint64 // of a flush: what had completed at its start, data and metadata
+	done bool
+	own  func(mem []uint64, err replication.DiskError) // a direct read of the driver
+}
+
+type metaOp struct {
+	kind   replication.EffectKind
+	data   bool
+	sector uint64
+	block  []byte
+	io     replication.IOID
+	mark   [2]uint64
+}
+
+func (d *device) latency() replication.Time {
+	r := d.w.rng
+	t := d.w.opt.DiskLatency/4 + replication.Time(r.Int64N(int64(d.w.opt.DiskLatency)))
+	if r.IntN(30) == 0 {
+		t *= replication.Time(2 + r.IntN(15))
+	}
+	return t
+}
+
+// failing says whether the operation is hit by an armed fault.
+func (d *device) failing(a area) bool {
+	other := d.w.nodes[1-d.n.id].state()
+	if !d.armed[a] || other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good() {
+		return false // one thing at a time
+	}
+	d.armed[a], d.broken = false, true
+	d.w.trace("eio", d.n.id, uint64(a), 0)
+	return true
+}
+
+// submit starts a data operation.
+func (d *device) submit(io *diskIO) {
+	if io.fx.Op == replication.OpFlush {
+		io.mark = [2]uint64{d.data.mark(), d.meta.mark()}
+	}
+	d.inflight = append(d.inflight, io)
+	if d.w.mutant == EarlyDiskDone && io.fx.Op == replication.OpWrite && d.w.rng.IntN(2) == 0 {
+		io.own = func([]uint64, replication.DiskError) {}
+		d.n.schedule(1, func() {
+			d.n.step(&replication.Event{Kind: replication.EvDisk, IO: io.fx.IO, Err: replication.DiskOK})
+		})
+	}
+	d.n.schedule(d.latency(), func() { d.complete(io) })
+}
+
+func (d *device) complete(io *diskIO) {
+	d.inflight = slices.DeleteFunc(d.inflight, func(o *diskIO) bool { return o == io })
+	sector, n := io.fx.Sector, uint64(io.fx.Size)>>9
+	err := replication.DiskOK
+	switch io.fx.Op {
+	case replication.OpRead:
+		if d.failing(faultRead) {
+			err = replication.DiskIOError
+			break
+		}
+		if io.mem == nil {
+			io.mem = make([]uint64, n)
+		}
+		d.data.read(sector, io.mem)
+	case replication.OpFlush:
+		err = d.flushed(io.mark, true, faultFlush)
+	default:
+		if d.failing(faultWrite) {
+			err = replication.DiskIOError
+			d.partial(io)
+			break
+		}
+		d.data.write(sector, d.contents(io), io.fx.FUA)
+	}
+	if io.own != nil {
+		io.own(io.mem, err)
+		return
+	}
+	d.n.diskDone(io, err)
+}
+
+// contents is what a write leaves on the disk.
+func (d *device) contents(io *diskIO) []uint64 {
+	if io.fx.Op == replication.OpWrite {
+		return io.mem
+	}
+	return make([]uint64, io.fx.Size>>9)
+}
+
+// partial writes any subset of the sectors of a write.
+func (d *device) partial(io *diskIO) {
+	for i, v := range d.contents(io) {
+		if d.w.rng.IntN(2) == 0 {
+			d.data.write(io.fx.Sector+uint64(i), []uint64{v}, false)
+		}
+	}
+}
+
+// flushed ends a flush that began at mark.
+func (d *device) flushed(mark [2]uint64, data bool, a area) replication.DiskError {
+	if d.failing(a) {
+		// The kernel forgets what it could not write.
+		d.loseCache(0.5)
+		if d.w.mutant == FlushErrorIgnored {
+			return replication.DiskOK
+		}
+		d.w.oracle.lostCache(d.n.id)
+		return replication.DiskIOError
+	}
+	if d.w.mutant == PeerNoFlush && d.n.role() != primary && a == faultFlush {
+		return replication.DiskOK
+	}
+	both := !d.w.opt.Separate
+	if data || both {
+		d.data.destage(mark[0])
+	}
+	if !data || both {
+		d.meta.destage(mark[1])
+		if d.logDirty {
+			d.n.metaChanged()
+			d.logDirty = len(d.meta.pending) > 0
+		}
+	}
+	return replication.DiskOK
+}
+
+func (d *device) loseCache(p float64) {
+	d.data.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
+	if !d.w.opt.Separate {
+		d.meta.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
+		d.n.metaChanged()
+	}
+}
+
+// put queues a metadata effect.
+func (d *device) put(op metaOp) {
+	d.queue = append(d.queue, op)
+	d.next()
+}
+
+// next starts the first of the queue.
+func (d *device) next() {
+	if d.busy || len(d.queue) == 0 {
+		return
+	}
+	op := &d.queue[0]
+	if op.kind == replication.FxMetaNotify || d.metaErr != replication.DiskOK || d.w.mutant == EarlyNotify && d.w.rng.IntN(8) == 0 {
+		d.finish()
+		return
+	}
+	d.busy = true
+	op.mark = [2]uint64{d.data.mark(), d.meta.mark()}
+	d.n.schedule(d.latency(), func() {
+		d.busy = false
+		d.perform()
+		d.finish()
+	})
+}
+
+// perform carries the first of the queue out.
+func (d *device) perform() {
+	op := &d.queue[0]
+	if op.kind == replication.FxMetaWrite {
+		if d.failing(faultMetaWrite) {
+			d.partialMeta(op)
+			d.metaErr = replication.DiskIOError
+			return
+		}
+		if d.w.mutant == NoBitmapWrites && op.sector >= d.n.layout.Bitmap {
+			return
+		}
+		d.meta.write(op.sector, sectorsOf(op.block), false)
+		d.logDirty = d.logDirty || op.sector >= d.n.layout.ActivityLog && op.sector < d.n.layout.Bitmap
+		return
+	}
+	if op.data {
+		d.metaErr = d.flushed(op.mark, true, faultMetaFlush)
+	}
+	if d.metaErr == replication.DiskOK {
+		d.metaErr = d.flushed(op.mark, false, faultMetaFlush)
+	}
+}
+
+func (d *device) partialMeta(op *metaOp) {
+	d.logDirty = true
+	for i, v := range sectorsOf(op.block) {
+		if d.w.rng.IntN(2) == 0 {
+			d.meta.write(op.sector+uint64(i), [][512]byte{v}, false)
+		}
+	}
+}
+
+// finish takes the first of the queue out, and tells the core of a notify.
+func (d *device) finish() {
+	op := d.queue[0]
+	d.queue = d.queue[1:]
+	if op.kind == replication.FxMetaNotify {
+		err := d.metaErr
+		d.metaErr = replication.DiskOK
+		d.n.schedule(1, func() {
+			d.n.step(&replication.Event{Kind: replication.EvMeta, IO: op.io, Err: err})
+		})
+	}
+	d.next()
+}
+
+// stop ends everything in progress as a crash of the process does: any subset of it
+// is carried out.
+func (d *device) stop() {
+	for _, io := range d.inflight {
+		switch io.fx.Op {
+		case replication.OpWrite, replication.OpDiscard, replication.OpZeroes:
+			d.partial(io)
+		default:
+		}
+	}
+	if d.busy && d.queue[0].kind == replication.FxMetaWrite {
+		d.partialMeta(&d.queue[0])
+	}
+	d.inflight, d.queue, d.busy, d.metaErr = nil, nil, false, replication.DiskOK
+}
+
+// losePower loses the caches.
+func (d *device) losePower() {
+	p := pick(d.w.rng, 0, 0.1, 0.5, 0.9, 1)
+	d.data.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
+	d.meta.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
+	d.n.metaChanged()
+}
+
+func sectorsOf(block []byte) [][512]byte {
+	out := make([][512]byte, len(block)/512)
+	for i := range out {
+		copy(out[i][:], block[i*512:])
+	}
+	return out
+}
+
+// bytesAt reads metadata: what is on stable storage if durable is set.
+func (d *device) bytesAt(sector, sectors uint64, durable bool) []byte {
+	img := d.meta.cur
+	if durable {
+		img = d.meta.dur
+	}
+	out := make([]byte, 0, sectors*512)
+	for s := range sectors {
+		b := get(img, sector+s)
+		out = append(out, b[:]...)
+	}
+	return out
+}

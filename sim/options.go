@@ -1,0 +1,97 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/replblk/replblk/replication"
+)
+
+// Options are what a seed draws before a run. They are printed with a failure.
+type Options struct {
+	Seed     uint64
+	Protocol replication.Protocol
+
+	Sectors    uint64
+	Extents    int  // activity log slots asked for
+	Separate   bool // data and metadata on different devices
+	UseRLE     bool
+	BlankPeer  bool // node 1 starts with fresh metadata: full sync
+	HotBlocks  int
+	HotSpan    int // sectors around a hot block that requests hit
+	Depth      int // requests in progress
+	MaxSectors int // of a request
+	Think      replication.Time
+	ReadPart   float64
+	FlushPart  float64
+	FUAPart    float64
+	TrimPart   float64
+	Duration   replication.Time
+
+	DiskLatency    replication.Time
+	NetLatency     replication.Time
+	MetaSkew       replication.Time // extra delay of the meta socket
+	SurviveShuffle bool
+	Rate           uint32 // resync, KiB/s
+
+	// Mean intervals between faults, 0: never.
+	Kill, Power, Cut, DiskErr, Switch, Admin replication.Time
+	CrashAgain                               bool // lose all power after healing
+}
+
+// draw makes options from a seed.
+func draw(seed uint64, r *rand.Rand) Options {
+	o := Options{Seed: seed, Protocol: replication.ProtocolC}
+	if r.IntN(10) == 0 {
+		o.Protocol = replication.ProtocolA + replication.Protocol(r.IntN(2))
+	}
+	o.Sectors = uint64(2+r.IntN(14)) * 8192 // 8 to 60 MiB
+	o.HotBlocks = 4 + r.IntN(28)
+	if r.IntN(5) == 0 { // more extents than slots
+		o.Sectors = 75 * 8192
+		o.HotBlocks = 75 + r.IntN(30)
+	}
+	if r.IntN(3) == 0 {
+		o.Sectors -= uint64(r.IntN(4096))
+	}
+	o.Extents = 67
+	o.Separate = r.IntN(2) == 0
+	o.UseRLE = r.IntN(2) == 0
+	o.BlankPeer = r.IntN(12) == 0
+	o.HotSpan = 1 << r.IntN(8)
+	o.Depth = 1 + r.IntN(12)
+	o.MaxSectors = 1 << r.IntN(8)
+	o.Think = between(r, 100*microsecond, 5*replication.Millisecond)
+	o.ReadPart = r.Float64() * 0.5
+	o.FlushPart = pick(r, 0, 0.02, 0.1)
+	o.FUAPart = pick(r, 0, 0.05, 0.3)
+	o.TrimPart = pick(r, 0, 0, 0.05)
+	o.Duration = between(r, 500*replication.Millisecond, 3*replication.Second)
+	o.DiskLatency = between(r, 20*microsecond, 3*replication.Millisecond)
+	o.NetLatency = between(r, 20*microsecond, 2*replication.Millisecond)
+	o.MetaSkew = replication.Time(pick(r, 0, 0, 1)) * between(r, 0, 10*replication.Millisecond)
+	o.SurviveShuffle = r.IntN(2) == 0
+	o.Rate = uint32(50_000 + r.IntN(950_000))
+	fault := func() replication.Time {
+		if r.IntN(100) < 35 {
+			return 0
+		}
+		return between(r, 150*replication.Millisecond, 2*replication.Second)
+	}
+	o.Kill, o.Power, o.Cut, o.DiskErr, o.Switch, o.Admin = fault(), fault(), fault(), fault(), fault(), fault()
+	o.CrashAgain = r.IntN(5) == 0
+	return o
+}
+
+// String prints the options.
+func (o Options) String() string { return fmt.Sprintf("%+v", plainOptions(o)) }
+
+type plainOptions Options
+
+const microsecond = replication.Millisecond / 1000
+
+func between(r *rand.Rand, lo, hi replication.Time) replication.Time {
+	return lo + replication.Time(r.Int64N(int64(hi-lo)+1))
+}
+
+func pick(r *rand.Rand, list ...float64) float64 { return list[r.IntN(len(list))] }

@@ -1,0 +1,188 @@
+package sim
+
+import (
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// oracle knows what the two nodes together must not have lost, and which of them may be
+// promoted alone.
+type oracle struct {
+	w          *world
+	current    [2]bool // has all data, as far as it was promised
+	crashed    [2]bool // lost power as Primary and has not been in sync since
+	inSync     bool
+	last       int    // the last node that became Primary, maybe without telling anybody
+	serving    int    // the last Primary, -1: none yet
+	servingInc uint32 // its incarnation
+	source     int    // of the last resync, -1: none since the copies were in sync
+}
+
+func (o *oracle) init(w *world) {
+	o.w, o.last, o.serving, o.source = w, -1, -1, -1
+	o.current = [2]bool{true, !w.opt.BlankPeer}
+}
+
+// holders are the nodes that have a write which the node answers now. gen is the
+// connection over which it was sent.
+func (o *oracle) holders(n *node, gen uint32) uint8 {
+	st := n.state()
+	var nodes uint8
+	if st.Disk == state.UpToDate {
+		nodes = 1 << n.id
+	}
+	linked := st.Conn >= state.Connected && n.conn != nil && n.gen == gen
+	whole := o.replicating(st) || o.resynced(n)
+	if !whole || !linked {
+		switch {
+		case nodes != 0:
+		case st.Conn >= state.Connected && n.conn != nil:
+			nodes = 2 >> n.id // a resync target is written to as well
+		default:
+			nodes = 1 << n.id // it said so, it must have it
+		}
+		return nodes
+	}
+	if o.w.opt.Protocol == replication.ProtocolC && !n.conn.peer.lostPower {
+		nodes |= 2 >> n.id
+	}
+	return nodes
+}
+
+// resynced says whether the node is source of a resync which the target has ended.
+func (o *oracle) resynced(n *node) bool {
+	peer := o.w.nodes[1-n.id].state()
+	return n.state().Conn == state.SyncSource && peer.Conn == state.Connected && peer.Disk == state.UpToDate
+}
+
+// witnesses are the nodes that have what a read from the node returned.
+func (o *oracle) witnesses(n *node) uint8 {
+	if st := n.state(); st.Disk != state.UpToDate && !o.replicating(st) {
+		return 0 // only a part of its disk is good
+	}
+	return o.holders(n, n.gen)
+}
+
+func (o *oracle) replicating(st state.State) bool {
+	return st.Conn >= state.Connected && st.PeerDisk == state.UpToDate
+}
+
+// changed follows the states of the nodes.
+func (o *oracle) changed(n *node, old, now state.State) {
+	other := 1 - n.id
+	if now.Role == primary && old.Role != primary {
+		o.last = n.id
+	}
+	if old.Conn == state.SyncTarget && now.Conn == state.Connected && now.Disk == state.UpToDate {
+		o.w.check.equal(true) // the source will know soon
+	}
+	if now.Role == primary {
+		o.current[other] = o.current[other] && o.replicating(now)
+		o.current[n.id] = o.current[n.id] && now.Disk == state.UpToDate
+	}
+	if now.Conn == state.SyncSource && old.Conn != state.SyncSource && old.Conn != state.PausedSyncS {
+		o.resync(n.id)
+	}
+	o.observe()
+}
+
+// resync: node is about to overwrite the other's data.
+func (o *oracle) resync(node int) {
+	o.w.trace("resync source", node, 0, 0)
+	if x := o.w.check.lacks(node); x != nil {
+		if !o.mayLose(node) {
+			o.w.fail("node %s becomes source of a resync and lacks write %s", nodeName(node), x)
+			return
+		}
+		o.w.check.giveUp(node)
+	} else {
+		o.w.check.only(node)
+	}
+	o.source = node
+	o.current[1-node] = false
+}
+
+// mayLose says whether node may be chosen although it lacks something.
+func (o *oracle) mayLose(node int) bool {
+	return o.crashed[node] || o.w.opt.Protocol != replication.ProtocolC
+}
+
+// observe looks for the moment at which both are in sync.
+func (o *oracle) observe() {
+	sync := true
+	for _, n := range o.w.nodes {
+		st := n.state()
+		sync = sync && st.Conn == state.Connected && st.Disk == state.UpToDate && st.PeerDisk == state.UpToDate &&
+			n.conn != nil && !n.conn.shut
+	}
+	if sync == o.inSync {
+		return
+	}
+	o.inSync = sync
+	o.w.trace("in sync", -1, uint64(b2i(sync)), 0)
+	if sync {
+		o.w.check.equal(o.source >= 0)
+		o.current, o.crashed, o.source = [2]bool{true, true}, [2]bool{}, -1
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// died: the process of node ends now.
+func (o *oracle) died(node int) {
+	me, other := o.w.nodes[node], 1-node
+	if me.role() == primary {
+		o.current[other] = o.current[other] && o.replicating(me.state())
+	}
+	if o.w.nodes[other].role() == primary {
+		o.current[node] = false
+	}
+	o.inSync = false
+}
+
+// powerLost: what node had in its cache is gone.
+func (o *oracle) powerLost(node int) {
+	if o.last == node || !o.current[1-node] {
+		o.crashed[node] = true
+	}
+	if o.w.check.lost(node) && !o.crashed[node] {
+		o.current[node] = false
+	}
+}
+
+// lostCache: the disk of node has failed in a flush. If it was the only one, what it had
+// not written is gone, and the application knows that from its errors.
+func (o *oracle) lostCache(node int) {
+	o.w.check.lost(node)
+	if !o.inSync && o.current[node] && !o.current[1-node] {
+		o.w.check.giveUp(node)
+		return
+	}
+	o.current[node] = false
+}
+
+// promoted: node is Primary, and the application will use it.
+func (o *oracle) promoted(node int) {
+	if o.serving != node || o.w.check.lacks(node) != nil {
+		if x := o.w.check.lacks(node); x != nil && !o.inSync && !o.replicating(o.w.nodes[node].state()) {
+			if !o.mayLose(node) {
+				o.w.fail("node %s is promoted and lacks write %s", nodeName(node), x)
+				return
+			}
+			o.w.check.giveUp(node)
+		}
+	}
+	inc := o.w.nodes[node].inc
+	if o.serving != node || o.servingInc != inc {
+		o.serving, o.servingInc = node, inc
+		o.w.check.recovered()
+	}
+	if !o.inSync && !o.replicating(o.w.nodes[node].state()) {
+		o.current[1-node] = false
+	}
+}
