@@ -330,7 +330,7 @@ func (v *volume) demoted(token uint64) {
 // bitmap are durable.
 func (v *volume) dropPrimaryMark() {
 	d := v.disk
-	if d == nil || d.failed {
+	if d == nil || d.failed || v.keepsBooks() {
 		return
 	}
 	d.keepPrimary = false

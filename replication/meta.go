@@ -108,14 +108,20 @@ func (v *volume) updateFlags() {
 		f |= metadata.PrimaryInd
 		if !d.keepPrimary {
 			d.keepPrimary = true
-			v.metaFlush(true)
-			v.afterPages(dropPrimaryMark, 0)
+			v.settlePrimaryMark()
 		}
 	}
 	if f != d.sb.Flags {
 		d.sb.Flags = f
 		d.sbGen++
 	}
+}
+
+// settlePrimaryMark takes the mark of a Primary off the disk when data and bitmap are
+// durable.
+func (v *volume) settlePrimaryMark() {
+	v.metaFlush(true)
+	v.afterPages(dropPrimaryMark, 0)
 }
 
 // writeSuper puts the superblock on its way. One write is in flight at a time;

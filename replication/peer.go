@@ -23,6 +23,7 @@ type peerReq struct {
 	fua     bool
 	noHole  bool
 	logged  bool
+	alone   bool // the peer had no disk when it sent the write: this is the only copy
 	maySet  bool // the write may clear bits
 	wantAck bool // P_WRITE_ACK when written
 	queued  bool // not yet submitted
@@ -138,7 +139,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
 	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
-		fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true}
+		fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true, alone: v.st.PeerDisk < state.Inconsistent}
 	p.op, p.noHole = writeOp(ev.Cmd, d.Flags, r.session())
 	r.peer.arriving.count++
 	r.peer.arriving.active++
@@ -239,9 +240,9 @@ func (r *Resource) startPeerWrite(i uint32) {
 		r.peerWritten(i)
 		return
 	}
-	if v.st.PeerDisk < state.Inconsistent {
-		// The peer has no disk: this is the only copy, and this node keeps the
-		// books for it.
+	if p.alone = p.alone || v.st.PeerDisk < state.Inconsistent; p.alone {
+		// This node keeps the books for a peer without a disk. It may have got one
+		// since it sent the write, but the write is not on it.
 		v.markOut(p.sector, p.sectors())
 		p.maySet = false
 		if !v.logWrite(p.sector, p.sectors(), alWaiter{peer: true, index: i}) {
@@ -314,11 +315,33 @@ func (r *Resource) peerWritten(i uint32) {
 	if p.logged {
 		v.alRelease(p.sector, p.sectors())
 	}
-	orphan, number := p.orphan, p.epoch
+	orphan, alone, number := p.orphan, p.alone, p.epoch
 	r.dropPeer(i)
+	if alone {
+		v.bookClosed()
+	}
 	if !orphan {
 		r.epochWriteDone(number)
 		r.retryPeer()
+	}
+}
+
+// keepsBooks says whether writes are in progress that only the own activity log and
+// bitmap know of.
+func (v *volume) keepsBooks() bool {
+	for i := range v.r.peer.list {
+		if p := &v.r.peer.list[i]; p.vol == v && p.alone {
+			return true
+		}
+	}
+	return false
+}
+
+// bookClosed lets the mark of a Primary go if it stayed on disk for the sake of such
+// writes only.
+func (v *volume) bookClosed() {
+	if d := v.disk; d != nil && d.keepPrimary && !v.keepsBooks() {
+		v.settlePrimaryMark()
 	}
 }
 
@@ -334,89 +357,6 @@ func (r *Resource) ackWrite(p *peerReq) {
 	case p.wantAck:
 		v.sendAck(wire.CmdWriteAck, p.sector, p.blockID, p.size)
 	}
-}
-
-// epochWriteDone counts a finished write, and confirms its epoch when it was the last.
-func (r *Resource) epochWriteDone(number uint32) {
-	t := &r.peer
-	if number == t.arriving.number {
-		t.arriving.active--
-		return
-	}
-	for i := range t.epochs {
-		if t.epochs[i].number == number {
-			t.epochs[i].active--
-		}
-	}
-	r.confirmEpoch()
-}
-
-// peerBarrier closes the epoch that is arriving. What comes after it waits until it
-// is confirmed, so that nothing of a later epoch becomes durable before it.
-func (r *Resource) peerBarrier(handle uint32) {
-	t := &r.peer
-	if t.arriving.count == 0 {
-		return // a kernel never sends such a barrier; it gets no answer
-	}
-	t.epochs = append(t.epochs, t.arriving)
-	t.handles = append(t.handles, handle)
-	t.arriving = peerEpoch{number: t.arriving.number + 1}
-	r.confirmEpoch()
-}
-
-// confirmEpoch flushes the disks when the oldest closed epoch is written.
-func (r *Resource) confirmEpoch() {
-	t := &r.peer
-	if len(t.epochs) == 0 || t.epochs[0].active > 0 || t.flushing > 0 {
-		return
-	}
-	for i, v := range r.vols {
-		if v.disk != nil && v.cfg.DiskFlushes { // also one that is being detached: it may have writes of this epoch
-			t.flushing++
-			v.flushIO(classBarrier, uint32(i))
-		}
-	}
-	if t.flushing == 0 {
-		r.ackBarrier()
-	}
-}
-
-func (v *volume) flushIO(class int, index uint32) {
-	v.disk.inflight++
-	e := v.r.fx.add(FxDisk)
-	e.Vol, e.IO, e.Op = v.num, ioFor(class, index), OpFlush
-}
-
-// barrierFlushed: one of the flushes has returned. A failed flush is a failed disk, and
-// there is no way to tell the peer that an epoch is not safe but to leave it
-// without an answer: the connection ends, and the peer marks the epoch's writes as
-// out of sync (D06).
-func (r *Resource) barrierFlushed(v *volume, err DiskError) {
-	r.peer.flushing--
-	if err != DiskOK {
-		v.localError(OpFlush, 0, 0)
-		r.lose(state.NetworkFailure, NoteNone)
-	}
-	if r.peer.flushing > 0 || r.conn.closing || len(r.peer.epochs) == 0 {
-		r.drained()
-		return
-	}
-	r.ackBarrier()
-	r.drained()
-}
-
-// ackBarrier confirms the oldest epoch and starts what waited behind it.
-func (r *Resource) ackBarrier() {
-	t := &r.peer
-	e, handle := t.epochs[0], t.handles[0]
-	t.epochs, t.handles = t.epochs[1:], t.handles[1:]
-	if r.conn.established() {
-		off := r.open(wire.CmdBarrierAck, 0, wire.BarrierAckSize)
-		r.fx.Buf = (&wire.BarrierAck{Handle: handle, Count: e.count}).AppendTo(r.fx.Buf)
-		r.close(MetaSocket, off)
-	}
-	r.retryPeer()
-	r.confirmEpoch()
 }
 
 // peerRead takes P_DATA_REQUEST and P_RS_DATA_REQUEST.

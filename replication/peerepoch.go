@@ -1,0 +1,89 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// epochWriteDone counts a finished write, and confirms its epoch when it was the last.
+func (r *Resource) epochWriteDone(number uint32) {
+	t := &r.peer
+	if number == t.arriving.number {
+		t.arriving.active--
+		return
+	}
+	for i := range t.epochs {
+		if t.epochs[i].number == number {
+			t.epochs[i].active--
+		}
+	}
+	r.confirmEpoch()
+}
+
+// peerBarrier closes the epoch that is arriving. What comes after it waits until it
+// is confirmed, so that nothing of a later epoch becomes durable before it.
+func (r *Resource) peerBarrier(handle uint32) {
+	t := &r.peer
+	if t.arriving.count == 0 {
+		return // a kernel never sends such a barrier; it gets no answer
+	}
+	t.epochs = append(t.epochs, t.arriving)
+	t.handles = append(t.handles, handle)
+	t.arriving = peerEpoch{number: t.arriving.number + 1}
+	r.confirmEpoch()
+}
+
+// confirmEpoch flushes the disks when the oldest closed epoch is written.
+func (r *Resource) confirmEpoch() {
+	t := &r.peer
+	if len(t.epochs) == 0 || t.epochs[0].active > 0 || t.flushing > 0 {
+		return
+	}
+	for i, v := range r.vols {
+		if v.disk != nil && v.cfg.DiskFlushes { // also one that is being detached: it may have writes of this epoch
+			t.flushing++
+			v.flushIO(classBarrier, uint32(i))
+		}
+	}
+	if t.flushing == 0 {
+		r.ackBarrier()
+	}
+}
+
+func (v *volume) flushIO(class int, index uint32) {
+	v.disk.inflight++
+	e := v.r.fx.add(FxDisk)
+	e.Vol, e.IO, e.Op = v.num, ioFor(class, index), OpFlush
+}
+
+// barrierFlushed: one of the flushes has returned. A failed flush is a failed disk, and
+// there is no way to tell the peer that an epoch is not safe but to leave it
+// without an answer: the connection ends, and the peer marks the epoch's writes as
+// out of sync (D06).
+func (r *Resource) barrierFlushed(v *volume, err DiskError) {
+	r.peer.flushing--
+	if err != DiskOK {
+		v.localError(OpFlush, 0, 0)
+		r.lose(state.NetworkFailure, NoteNone)
+	}
+	if r.peer.flushing > 0 || r.conn.closing || len(r.peer.epochs) == 0 {
+		r.drained()
+		return
+	}
+	r.ackBarrier()
+	r.drained()
+}
+
+// ackBarrier confirms the oldest epoch and starts what waited behind it.
+func (r *Resource) ackBarrier() {
+	t := &r.peer
+	e, handle := t.epochs[0], t.handles[0]
+	t.epochs, t.handles = t.epochs[1:], t.handles[1:]
+	if r.conn.established() {
+		off := r.open(wire.CmdBarrierAck, 0, wire.BarrierAckSize)
+		r.fx.Buf = (&wire.BarrierAck{Handle: handle, Count: e.count}).AppendTo(r.fx.Buf)
+		r.close(MetaSocket, off)
+	}
+	r.retryPeer()
+	r.confirmEpoch()
+}
