@@ -467,7 +467,7 @@ func (v *volume) newCurrentCommand(c command) {
 	if c.ClearBitmap {
 		v.clearAllBits()
 	}
-	v.exposed = d.sb.UUIDs.Current()
+	v.expose(d.sb.UUIDs.Current())
 	if skip {
 		v.sendUUIDs(flagSkipSync)
 		d.sb.UUIDs[metadata.SlotBitmap] = 0

@@ -48,7 +48,7 @@ func (v *volume) attach(a *Attach) {
 	}
 	d.sb.UUIDs.SetRole(v.st.Role == state.Primary)
 	current := d.sb.UUIDs.Current()
-	v.neg = state.Negotiation{Matches: v.exposed == 0 || sameUUID(v.exposed, current) || v.st.Role != state.Primary,
+	v.neg = state.Negotiation{Matches: v.exposed == 0 || sameUUID(v.exposed, current) && !v.unseen || v.st.Role != state.Primary,
 		Disk: diskState(found.Disk), PeerDisk: state.DUnknown}
 	if found.PeerOutdated {
 		v.neg.PeerDisk = state.Outdated
@@ -60,7 +60,7 @@ func (v *volume) attach(a *Attach) {
 	next.Disk = state.Negotiating
 	v.force(next)
 	if v.st.Disk > state.Negotiating { // until then the peer's data is what the application has seen
-		v.exposed = current
+		v.expose(current)
 	}
 	if v.st.Conn >= state.Connected {
 		v.peerUUIDs = peerUUIDs{}
@@ -247,7 +247,7 @@ func (v *volume) finishLeaving(d *disk) {
 	next.Disk = state.Diskless
 	v.force(next)
 	if s := v.st; s.Conn >= state.Connected && s.PeerDisk == state.UpToDate && v.peerUUIDs.known {
-		v.exposed = v.peerUUIDs.Current() // from here on the peer's data is what is seen
+		v.expose(v.peerUUIDs.Current()) // from here on the peer's data is what is seen
 	}
 	v.r.fx.add(FxDetached).Vol = v.num
 	v.r.detachedReply(v)

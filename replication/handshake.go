@@ -69,7 +69,7 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 		return
 	}
 	if v.disk == nil && s.Role == state.Primary || s.Disk < state.Inconsistent && s.Conn >= state.Connected {
-		v.exposed = p.Current
+		v.expose(p.Current)
 	}
 }
 

@@ -85,18 +85,24 @@ func (t *peerSide) reset() {
 	t.arriving, t.epochs, t.handles, t.queue = peerEpoch{}, nil, nil, nil
 }
 
-// drop ends the peer's requests when its connection is gone: what has not started is
-// forgotten, the rest finishes without an answer.
+// drop ends the peer's requests when its connection is gone: writes that have arrived are
+// carried out without an answer, since under protocols A and B the application may
+// have been told; what else has not started is forgotten.
 func (t *peerSide) drop(r *Resource) {
 	queue := t.queue
 	t.queue = nil
 	for _, i := range queue {
-		r.dropPeer(i)
+		if t.list[i].kind == peerWrite {
+			t.queue = append(t.queue, i)
+		} else {
+			r.dropPeer(i)
+		}
 	}
 	for i := range t.list {
 		t.list[i].orphan = t.list[i].kind != peerFree
 	}
 	t.epochs, t.handles = nil, nil
+	r.retryPeer()
 }
 
 // dropPeer forgets a request that was never submitted.
@@ -322,8 +328,8 @@ func (r *Resource) peerWritten(i uint32) {
 	}
 	if !orphan {
 		r.epochWriteDone(number)
-		r.retryPeer()
 	}
+	r.retryPeer()
 }
 
 // keepsBooks says whether writes are in progress that only the own activity log and

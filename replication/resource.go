@@ -43,6 +43,7 @@ type volume struct {
 	userSize     uint64 // sectors asked for by either operator, 0: as much as possible
 	disk         *disk  // nil when Diskless
 	exposed      uint64 // current UUID of the data that the application has seen
+	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
 	crashed      bool   // this node went down as Primary and the copies have not been equal since
 	peerDetaches bool   // the peer asked to detach its disk in good order
 	considered   bool   // "consider resync" (spec 7.5 step 6)

@@ -182,7 +182,7 @@ func (v *volume) newCurrent() {
 	d := v.disk
 	primary := v.st.Role == state.Primary
 	d.sb.UUIDs.NewCurrent(v.r.random(), primary)
-	v.exposed = d.sb.UUIDs.Current()
+	v.expose(d.sb.UUIDs.Current())
 	v.superChanged()
 	v.freeze()
 }
@@ -193,10 +193,13 @@ func (v *volume) freeze() {
 	v.afterSuper(thaw, 0)
 }
 
+// expose records the generation of the data that the application sees.
+func (v *volume) expose(uuid uint64) { v.exposed, v.unseen = uuid, false }
+
 // setCurrent adopts u as the current UUID.
 func (v *volume) setCurrent(u uint64) {
 	v.disk.sb.UUIDs.SetCurrent(u, v.st.Role == state.Primary)
-	v.exposed = v.disk.sb.UUIDs.Current()
+	v.expose(v.disk.sb.UUIDs.Current())
 	v.superChanged()
 }
 
