@@ -194,6 +194,10 @@ func (r *Resource) promote(c command) {
 	if c.next == 0 && !c.agreed && c.tries == 0 && r.conn.established() && r.conn.gotProtocol {
 		r.ping() // a dead peer should be noticed now rather than later
 	}
+	if r.conn.draining {
+		r.later(c) // writes of the old connection are still on their way to the disk
+		return
+	}
 	for ; c.next < len(r.vols); c.next++ {
 		v := r.vols[c.next]
 		if v.st.Role != state.Primary && !c.agreed {
@@ -471,6 +475,7 @@ func (v *volume) newCurrentCommand(c command) {
 	if skip {
 		v.sendUUIDs(flagSkipSync)
 		d.sb.UUIDs[metadata.SlotBitmap] = 0
+		v.peerUUIDs.UUIDs = d.sb.UUIDs
 		next := v.st
 		next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
 		v.force(next)

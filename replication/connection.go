@@ -353,6 +353,7 @@ func (r *Resource) drained() {
 		return
 	}
 	c.draining = false
+	r.restless = true
 	r.peer.reset()
 	if c.giveUp || c.state == state.Disconnecting {
 		c.giveUp = false

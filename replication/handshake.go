@@ -74,14 +74,18 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 }
 
 // skipInitialSync declares the own fresh disk equal to the peer's, at its request
-// (spec 7.7).
+// (spec 7.7). It is told our generations, although a kernel does not do so: what it knows
+// of us are those of a fresh disk, and these would become its own if it was the target of a
+// resync on this connection.
 func (v *volume) skipInitialSync(current uint64) {
 	v.clearAllBits()
 	v.disk.sb.UUIDs[1] = 0
 	v.setCurrent(current)
+	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
 	next := v.st
 	next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
 	v.force(next)
+	v.sendUUIDs(0)
 }
 
 // clearAllBits makes every block in sync.
@@ -252,7 +256,7 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	case hg < 0:
 		return state.WFBitMapT, true
 	}
-	if v.disk.bm.Weight() > 0 {
+	if v.disk.bm.Weight() > 0 && myDisk > state.Inconsistent {
 		r.note(v, NoteBitsWithoutResync)
 	}
 	return state.Connected, true
