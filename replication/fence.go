@@ -22,13 +22,13 @@ const (
 
 // fencing returns the strictest policy of the volumes whose data are good, and whether
 // there is such a volume.
-func (r *Resource) fencing() (policy state.Fencing, any bool) {
+func (r *Resource) fencing() (policy state.Fencing, good bool) {
 	for _, v := range r.vols {
 		if v.st.Disk >= state.Consistent {
-			policy, any = max(policy, v.cfg.Fencing), true
+			policy, good = max(policy, v.cfg.Fencing), true
 		}
 	}
-	return policy, any
+	return policy, good
 }
 
 // fencePeer starts the procedure unless it runs already.
@@ -44,8 +44,8 @@ func (r *Resource) fencePeer() {
 // fenceAfterLoss is called when the connection is gone: a Primary that does not know
 // that its peer is out of the way has it fenced.
 func (r *Resource) fenceAfterLoss() {
-	policy, any := r.fencing()
-	if !any {
+	policy, good := r.fencing()
+	if !good {
 		for _, v := range r.vols {
 			next := v.st
 			next.SuspFen = false // there is no data to protect
@@ -71,7 +71,7 @@ func (r *Resource) fenceForPromotion(v *volume, c command, result state.Result) 
 	if c.fenced || r.conn.state >= state.WFReportParams || result != state.PrimaryNeedsOutdatedPeer && !undecided {
 		return false
 	}
-	if policy, any := r.fencing(); !any || policy == state.DontCare {
+	if policy, good := r.fencing(); !good || policy == state.DontCare {
 		return false
 	}
 	c.fenced = true
@@ -125,7 +125,7 @@ func (r *Resource) applyFence(exit int) {
 	}
 }
 
-// peerIsOut says whether the peer's disk is known not to count on any volume.
+// peerIsOut says whether the peer's disk is known not to count on good volume.
 func (r *Resource) peerIsOut() bool {
 	for _, v := range r.vols {
 		if v.st.PeerDisk > state.Outdated {

@@ -39,8 +39,7 @@ type device struct {
 type diskIO struct {
 	fx   replication.Effect
 	mem  []uint64
-	mark [2]uint64 // of a flush: what had completed at its start, data and metadata
-	done bool
+	mark [2]uint64                                     // of a flush: what had completed at its start, data and metadata
 	own  func(mem []uint64, err replication.DiskError) // a direct read of the driver
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"runtime/debug"
 
 	"github.com/replblk/replblk/activitylog"
@@ -116,7 +117,7 @@ func (n *node) open() *replication.Attach {
 		t.left = n.w.rng.IntN(12)
 	}
 	err := t.replay()
-	if err == errCrashed {
+	if errors.Is(err, errCrashed) {
 		n.w.trace("crash in replay", n.id, 0, 0)
 		if n.w.rng.IntN(2) == 0 {
 			n.w.oracle.powerLost(n.id)

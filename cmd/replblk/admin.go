@@ -1,0 +1,98 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/replblk/replblk/internal/control"
+)
+
+// adminVerb is a command that the daemon carries out on a resource or volume.
+type adminVerb struct {
+	use, short string
+	volume     bool // RES/VOL is possible
+	flags      func(c *cobra.Command, r *control.Request)
+}
+
+func forceFlag(text string) func(*cobra.Command, *control.Request) {
+	return func(c *cobra.Command, r *control.Request) { c.Flags().BoolVar(&r.Force, "force", false, text) }
+}
+
+var adminVerbs = []adminVerb{
+	{use: "up", short: "attach the disks and connect"},
+	{use: "down", short: "disconnect, detach and forget", flags: forceFlag("send NBD clients away")},
+	{use: "adjust", short: "bring up what is not"},
+	{use: "primary", short: "take the Primary role: the exports open", flags: func(c *cobra.Command, r *control.Request) {
+		c.Flags().BoolVar(&r.Force, "force", false, "even if the data is not known to be good")
+		c.Flags().BoolVar(&r.Force, "overwrite-data-of-peer", false, "the same")
+	}},
+	{use: "secondary", short: "give the Primary role up: the exports close", flags: forceFlag("send NBD clients away")},
+	{use: "connect", short: "connect to the peer", flags: func(c *cobra.Command, r *control.Request) {
+		c.Flags().BoolVar(&r.DiscardMyData, "discard-my-data", false, "after a split brain, give up what was written here")
+		c.Flags().BoolVar(&r.Tentative, "tentative", false, "only look what would happen")
+	}},
+	{use: "disconnect", short: "disconnect from the peer", flags: forceFlag("without the peer's consent")},
+	{use: "attach", short: "attach the disk", volume: true},
+	{use: "detach", short: "detach the disk", volume: true, flags: forceFlag("without waiting for what is in progress")},
+	{use: "invalidate", short: "give the local data up, and copy all of it from the peer", volume: true},
+	{use: "invalidate-remote", short: "give the peer's data up, and copy all of it there", volume: true},
+	{use: "outdate", short: "mark the local data as outdated"},
+	{use: "pause-sync", short: "pause the resync", volume: true},
+	{use: "resume-sync", short: "resume the resync", volume: true},
+	{use: "verify", short: "compare the copies", volume: true, flags: func(c *cobra.Command, r *control.Request) {
+		c.Flags().Uint64Var(&r.StartSector, "start", 0, "first sector")
+	}},
+	{use: "new-current-uuid", short: "begin a new data generation", volume: true, flags: func(c *cobra.Command, r *control.Request) {
+		c.Flags().BoolVar(&r.ClearBitmap, "clear-bitmap", false, "declare the copies of a fresh pair equal without copying")
+	}},
+	{use: "suspend-io", short: "hold all application I/O"},
+	{use: "resume-io", short: "let application I/O go on"},
+}
+
+// adminCommands makes the commands that change something.
+func adminCommands(g *globals) []*cobra.Command {
+	var list []*cobra.Command
+	for _, v := range adminVerbs {
+		var req control.Request
+		where := "{RESOURCE|all}..."
+		if v.volume {
+			where = "{RESOURCE[/VOLUME]|all}..."
+		}
+		c := &cobra.Command{
+			Use: v.use + " " + where, Short: v.short, GroupID: groupAdmin, Args: cobra.MinimumNArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				req.Command = v.use
+				return g.each(cmd, args, v.volume, req)
+			},
+		}
+		if v.flags != nil {
+			v.flags(c, &req)
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// each sends a request for every argument.
+func (g *globals) each(cmd *cobra.Command, args []string, volumes bool, req control.Request) error {
+	client, err := g.client()
+	if err != nil {
+		return err
+	}
+	for _, a := range args {
+		name, volume, err := parseTarget(a)
+		if err != nil {
+			return err
+		}
+		if volume != nil && !volumes {
+			return &exitError{control.ExitUsage, cmd.Name() + " is about whole resources: " + a + " names a volume"}
+		}
+		if name == "all" {
+			name = ""
+		}
+		req.Resource, req.Volume = name, volume
+		if err := client.Do(cmd.Context(), req, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package metrics
+
+import (
+	"runtime"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/replblk/replblk/internal/control"
+)
+
+// Collector makes metrics of snapshots.
+type Collector struct {
+	snapshot func() []control.Resource
+	process  []prometheus.Collector
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// New returns a collector of what snapshot returns.
+func New(snapshot func() []control.Resource) *Collector {
+	return &Collector{snapshot: snapshot, process: []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range all {
+		ch <- d.desc
+	}
+	for _, p := range c.process {
+		p.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	for _, p := range c.process {
+		p.Collect(ch)
+	}
+	list := c.snapshot()
+	e := emitter{ch}
+	e.put(up, 1)
+	e.put(resources, float64(len(list)))
+	e.put(version, 1, "", revision())
+	e.put(buildInfo, 1, "0", revision(), runtime.Version())
+	for i := range list {
+		e.resource(&list[i])
+	}
+}
+
+func revision() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
+
+// metric is a description with its type.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+var all []metric // every metric of this file's tables, for Describe
+
+func define(kind prometheus.ValueType, name, help string, labels ...string) metric {
+	m := metric{prometheus.NewDesc(name, help, labels, nil), kind}
+	all = append(all, m)
+	return m
+}
+
+func gauge(name, help string, labels ...string) metric {
+	return define(prometheus.GaugeValue, name, help, labels...)
+}
+
+func counter(name, help string, labels ...string) metric {
+	return define(prometheus.CounterValue, name, help, labels...)
+}
+
+// emitter sends metrics to a scrape.
+type emitter struct{ ch chan<- prometheus.Metric }
+
+func (e emitter) put(m metric, v float64, labels ...string) {
+	e.ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
+}
+
+func (e emitter) flag(m metric, v bool, labels ...string) {
+	n := 0.0
+	if v {
+		n = 1
+	}
+	e.put(m, n, labels...)
+}
+
+// states sends one series per word, 1 for the present one.
+func (e emitter) states(m metric, words []string, now string, labels ...string) {
+	for _, w := range words {
+		e.flag(m, w == now, with(labels, w)...)
+	}
+}
+
+func number(n uint16) string { return strconv.Itoa(int(n)) }
