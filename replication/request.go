@@ -225,7 +225,9 @@ func (r *Resource) notifySent(e *Effect, q *ioReq, blockID uint64) {
 func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 	var f wire.DataFlags
 	s := v.r.session()
-	if q.fua && s.Version >= 95 {
+	if q.fua || v.st.Disk != state.UpToDate {
+		// The peer has the only good copy. Should it lose its power, this node lives
+		// on, and its application with it: what it was told must still be there.
 		f |= wire.FlagFUA
 	}
 	switch q.op {
