@@ -5,7 +5,7 @@ BIN      := bin
 TOOLS    := $(CURDIR)/.tools
 LINT     := $(TOOLS)/golangci-lint-v2.15.0
 SEED     ?=
-RUNS     ?= 3000
+RUNS     ?= 2500
 FUZZTIME ?= 30s
 PKGS     := ./...
 # Pure packages: what must stay free of I/O, and what coverage is counted for.

@@ -27,8 +27,14 @@ const (
 // command starts an operator's command.
 func (r *Resource) command(a *Admin) {
 	c := command{Admin: *a}
+	r.runInOrder(c)
+}
+
+// runInOrder runs a command unless one before it, whose order matters, still waits: a
+// resume must not overtake its pause.
+func (r *Resource) runInOrder(c command) {
 	if c.flags() && slices.ContainsFunc(r.commands, func(w command) bool { return w.flags() && w.Vol == c.Vol }) {
-		r.later(c) // a resume must not overtake the pause before it
+		r.later(c)
 		return
 	}
 	r.run(c)
@@ -59,7 +65,7 @@ func (r *Resource) retryCommands() {
 	list := r.commands
 	r.commands = nil
 	for _, c := range list {
-		r.run(c)
+		r.runInOrder(c)
 	}
 }
 

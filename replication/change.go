@@ -99,8 +99,12 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	if want.Conn == state.TearDown {
 		return r.tearDown(wire.CmdStateChgReply, mask, val)
 	}
-	if startingSync(want.Conn) && v.disk == nil || want.Conn.Verify() {
+	if startingSync(want.Conn) && v.disk == nil {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NoLocalDisk)
+		return true
+	}
+	if want.Conn.Verify() { // not built yet; the peer's operator is told "not supported"
+		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NotSupported)
 		return true
 	}
 	_, result := v.check(want)

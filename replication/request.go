@@ -37,6 +37,8 @@ func (v *volume) acceptsIO() bool {
 		return false
 	case s.Conn == state.WFBitMapT || s.Conn == state.WFSyncUUID:
 		return false
+	case startingSync(s.Conn): // what is written now would be on this disk only, while the peer's still counts there
+		return false
 	case s.Conn == state.WFBitMapS && (v.r.session().Version < 96 || !v.xfer.sent):
 		return false
 	case s.Disk == state.Attaching || s.Disk == state.Negotiating:
@@ -402,17 +404,11 @@ func (r *Resource) answer(id ioID) {
 // was done on a copy that counts: a write that is only on an Inconsistent disk will be
 // overwritten by the resync, so nobody must be told that it is safe.
 func (q *ioReq) good() bool {
-	s := q.vol.st
-	switch {
-	case q.op == OpRead:
+	if q.op == OpRead {
 		return q.localOK || q.netOK
-	case q.localOK && q.netOK:
-		return true
-	case q.localOK:
-		return s.Disk == state.UpToDate
-	default:
-		return q.netOK && s.PeerDisk == state.UpToDate
 	}
+	s := q.vol.st
+	return q.localOK && s.Disk == state.UpToDate || q.netOK && s.PeerDisk == state.UpToDate
 }
 
 // complete emits the answer to an application request.
