@@ -62,6 +62,9 @@ func (s *section) peerName() string {
 // nodeConfig translates a section into what package node wants.
 func (s *section) nodeConfig() (node.Config, error) {
 	n := &s.res.Net
+	if err := s.unsupported(); err != nil {
+		return node.Config{}, err
+	}
 	cfg := node.Config{Core: s.coreConfig()}
 	cfg.Options = transport.Options{SendBuffer: int(n.SndbufBytes), ReceiveBuffer: int(n.RcvbufBytes)}
 	cfg.Handlers = s.handlers()
@@ -82,6 +85,20 @@ func (s *section) nodeConfig() (node.Config, error) {
 	// options too, so the TCP network is made here: the daemon counts its bytes.
 	cfg.Options.UserTimeout = tenths(n.TimeoutTenths * max(n.KoCount, 1))
 	return cfg, nil
+}
+
+// unsupported refuses options whose neglect the peer would run into: it would wait for
+// digests that do not come, or send requests that are not understood.
+func (s *section) unsupported() error {
+	n := &s.res.Net
+	for _, o := range []struct {
+		name, value string
+	}{{"data-integrity-alg", n.DataIntegrityAlg}, {"csums-alg", n.CsumsAlg}} {
+		if o.value != "" {
+			return fmt.Errorf("%s: resource %s: %s %s is not supported yet", s.res.Pos, s.res.Name, o.name, o.value)
+		}
+	}
+	return nil
 }
 
 func tenths(n uint32) time.Duration { return time.Duration(n) * 100 * time.Millisecond }
