@@ -13,7 +13,7 @@ PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state 
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build deps test check unit race sim fuzz bench demo cover clean
+.PHONY: help build deps test check unit race sim fuzz bench demo interop cover clean
 
 help: ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/' | expand -t 12
@@ -50,6 +50,9 @@ demo: build deps ## the main job in a minute: mirror, kill, fail over, resync (n
 
 bench: build deps ## measure against named peers in the same run; writes bench/out/
 	@bench/run.sh
+
+interop: build ## against the kernel's own drbd in a virtual machine (root; ten minutes)
+	$(GO) test -tags interop ./interop -v -count=1 -timeout 60m
 
 cover: ## statement coverage of the pure packages
 	$(GO) test -coverprofile=$(BIN)/cover.out -coverpkg=$(shell echo $(PURE) | tr ' ' ',') $(PURE) ./sim ./node

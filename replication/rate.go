@@ -23,7 +23,7 @@ func (c *rateController) spend(n uint64) {
 }
 
 // tick sets the budget for the next tenth of a second.
-func (c *rateController) tick(v *VolumeConfig, maxBuffers int) {
+func (c *rateController) tick(v *VolumeConfig) {
 	answered := int64(c.answered)
 	c.answered = 0
 	c.inflight = max(0, c.inflight-answered)
@@ -35,7 +35,14 @@ func (c *rateController) tick(v *VolumeConfig, maxBuffers int) {
 	} else {
 		c.budget = c.dynamic(v, answered) / 8
 	}
-	c.budget = max(0, min(c.budget, int64(maxBuffers)/2-c.inflight/8))
+	c.budget = max(0, c.budget)
+}
+
+// room is how many more blocks may be in flight. The kernel looks at max-buffers once a
+// tick, which makes of a window a limit on the rate (40 MB/s with the default of 2048);
+// here what is answered within the tick makes room at once.
+func (c *rateController) room(maxBuffers int) int64 {
+	return int64(maxBuffers)/2 - (c.inflight-int64(c.answered))/8
 }
 
 // dynamic steers the amount in flight towards a target: a fixed fill, or what gives a

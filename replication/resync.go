@@ -106,7 +106,7 @@ func (r *Resource) resyncKick() {
 // resyncTick gives the target its budget for the next tenth of a second.
 func (v *volume) resyncTick() {
 	if v.st.Conn == state.SyncTarget && !v.rs.finishing {
-		v.rs.rate.tick(&v.cfg, v.r.cfg.MaxBuffers)
+		v.rs.rate.tick(&v.cfg)
 	}
 }
 
@@ -116,7 +116,7 @@ func (v *volume) resyncEmit() {
 	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || !v.r.conn.established() {
 		return
 	}
-	for rs.rate.budget > 0 && len(rs.reqs) < maxResyncRequests && v.r.peer.used < MaxPeerRequests/2 {
+	for rs.rate.budget > 0 && rs.rate.room(v.r.cfg.MaxBuffers) > 0 && len(rs.reqs) < maxResyncRequests && v.r.peer.used < MaxPeerRequests/2 {
 		first, n := v.nextResync()
 		if n == 0 {
 			return
@@ -141,13 +141,13 @@ func (v *volume) nextResync() (first, n uint64) {
 			wrapped, rs.cursor = true, 0
 			continue
 		}
-		if v.blockBusy(bit) {
-			rs.cursor = bit + 1
+		if free := v.skipBusy(bit); free != bit {
+			rs.cursor = free
 			continue
 		}
-		end := min(bit+limit, (bit/resyncExtentBits+1)*resyncExtentBits, bm.Bits())
+		end := v.nextBusy(bit, min(bit+limit, (bit/resyncExtentBits+1)*resyncExtentBits, bm.Bits()))
 		n = 1
-		for bit+n < end && bm.Test(bit+n) && !v.blockBusy(bit+n) {
+		for bit+n < end && bm.Test(bit+n) {
 			n++
 		}
 		rs.cursor = bit + n
@@ -155,10 +155,38 @@ func (v *volume) nextResync() (first, n uint64) {
 	}
 }
 
-func (v *volume) blockBusy(bit uint64) bool {
-	start := bit * bitmap.SectorsPerBit
-	end := start + bitmap.SectorsPerBit
-	return overlapping(v.rs.busy, start, end) || overlapping(v.active, start, end) || overlapping(v.rs.writing, start, end)
+// skipBusy returns the first block from bit on that nothing is busy with. It jumps over
+// whole ranges: one block at a time, a tail that is all in flight would cost every Step
+// the product of the blocks and the ranges. The ranges are mostly in ascending order, so
+// one pass skips a chain of neighbours.
+func (v *volume) skipBusy(bit uint64) uint64 {
+	for {
+		from := bit
+		for _, list := range [...][]span{v.rs.busy, v.active, v.rs.writing} {
+			for i := range list {
+				s := &list[i]
+				if s.start < (bit+1)*bitmap.SectorsPerBit && bit*bitmap.SectorsPerBit < s.end {
+					bit = (s.end + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+				}
+			}
+		}
+		if bit == from {
+			return bit
+		}
+	}
+}
+
+// nextBusy returns the first block after bit, which is free, that something is busy
+// with, at most end.
+func (v *volume) nextBusy(bit, end uint64) uint64 {
+	for _, list := range [...][]span{v.rs.busy, v.active, v.rs.writing} {
+		for i := range list {
+			if s := list[i].start / bitmap.SectorsPerBit; s > bit && s < end {
+				end = s
+			}
+		}
+	}
+	return end
 }
 
 // requestBlocks sends one resync request.

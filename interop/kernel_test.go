@@ -1,0 +1,172 @@
+//go:build interop
+
+package interop
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// kernel is the kernel's node of the resource r0.
+type kernel struct {
+	t       *testing.T
+	disk    string   // file behind its disk
+	allowed []string // parts of kernel messages that this test provokes
+}
+
+// sh runs a command that must succeed and returns what it printed.
+func (k *kernel) sh(cmd string) string {
+	k.t.Helper()
+	out, code, err := machine.run(cmd, commandTimeout)
+	if err != nil || code != 0 {
+		k.t.Fatalf("kernel: %s: exit %d, %v\n%s", cmd, code, err, out)
+	}
+	return out
+}
+
+// refuses runs a command that must fail with want in what it prints.
+func (k *kernel) refuses(cmd, want string) {
+	k.t.Helper()
+	out, code, err := machine.run(cmd, commandTimeout)
+	if err != nil || code == 0 || !strings.Contains(out, want) {
+		k.t.Fatalf("kernel: %s: exit %d, %v, want a failure with %q\n%s", cmd, code, err, want, out)
+	}
+}
+
+// configure writes /etc/drbd.conf. net and disk are further lines of these sections.
+func (k *kernel) configure(o options) {
+	k.t.Helper()
+	dev, _ := o.device()
+	conf := fmt.Sprintf(`
+global { usage-count no; }
+resource r0 {
+	net { protocol %c; %s }
+	disk { %s }
+	device /dev/drbd0;
+	meta-disk internal;
+	on kernel { disk %s; address %s:7789; }
+	on replblk { disk %s; address %s:7789; }
+}
+`, o.proto(), o.kernelNet, o.kernelDisk, dev, kernelIP, peerDisk(), peerIP)
+	k.sh("echo " + base64.StdEncoding.EncodeToString([]byte(conf)) + " | base64 -d >/etc/drbd.conf")
+}
+
+// create gives the kernel an empty disk with fresh metadata.
+func (k *kernel) create(o options) {
+	k.t.Helper()
+	for _, size := range []int64{0, o.size()} {
+		if err := os.Truncate(k.disk, size); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	k.forgetCache()
+	k.sh("drbdadm -- --force create-md r0 </dev/null")
+}
+
+// forgetCache makes the machine see what this side has written to its disk.
+func (k *kernel) forgetCache() {
+	k.sh("sync; echo 3 >/proc/sys/vm/drop_caches; blockdev --flushbufs /dev/vda; blockdev --flushbufs /dev/vdb")
+}
+
+// procState is what /proc/drbd says.
+type procState struct{ cs, ro, ds, flags, oos string }
+
+var procLine = regexp.MustCompile(`(?s) 0: cs:(\S+) ro:(\S+) ds:(\S+) . (\S+).*? oos:(\d+)`)
+
+func (k *kernel) state() procState {
+	k.t.Helper()
+	m := procLine.FindStringSubmatch(k.sh("cat /proc/drbd"))
+	if m == nil {
+		return procState{cs: "Unconfigured"}
+	}
+	return procState{m[1], m[2], m[3], m[4], m[5]}
+}
+
+// wait waits until /proc/drbd satisfies cond.
+func (k *kernel) wait(what string, cond func(procState) bool) {
+	k.t.Helper()
+	var s procState
+	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if s = k.state(); cond(s) {
+			return
+		}
+	}
+	k.t.Fatalf("kernel: %s: state is %+v", what, s)
+}
+
+func (s procState) connected() bool { return s.cs == "Connected" }
+func (s procState) inSync() bool    { return s.connected() && s.ds == "UpToDate/UpToDate" && s.oos == "0" }
+func (s procState) alone() bool     { return s.cs == "StandAlone" }
+func (s procState) waiting() bool   { return s.cs == "WFConnection" }
+
+// gi returns the generation identifiers as drbdadm prints them, without flags.
+func (k *kernel) gi() [4]string {
+	k.t.Helper()
+	f := strings.Split(strings.TrimSpace(k.sh("drbdadm get-gi r0")), ":")
+	if len(f) < 4 {
+		k.t.Fatalf("get-gi: %q", f)
+	}
+	return [4]string(f[:4])
+}
+
+// begin forgets older messages.
+func (k *kernel) begin() { k.sh("dmesg -c >/dev/null") }
+
+// suspicious are words that make a message a failure whatever its level is.
+var suspicious = regexp.MustCompile(`(?i)assert|bad |bug:|unexpected|error|warning|stall|refused|corrupt|mismatch|invalid|unrelated|split-brain`)
+
+var drbdMessage = regexp.MustCompile(`^<(\d+)>\[ *[\d.]+\] (drbd|block drbd|.*BUG|.*WARNING|.*Oops)`)
+
+// end takes the resource down, keeps the kernel log and complains about every message
+// that says that the kernel did not like what it saw.
+func (k *kernel) end() {
+	t := k.t
+	out, _, err := machine.run("cat /proc/drbd; drbdadm down r0; dmesg -r -c", commandTimeout)
+	if err != nil {
+		t.Errorf("kernel: %v\n%s", err, out)
+		return
+	}
+	keep(t, "dmesg.log", out)
+	for line := range strings.Lines(out) {
+		m := drbdMessage.FindStringSubmatch(line)
+		if m == nil || m[1] >= "5" && !suspicious.MatchString(line) || k.expects(line) {
+			continue
+		}
+		t.Errorf("kernel log: %s", strings.TrimSpace(line))
+	}
+}
+
+// usual are messages of an undisturbed pair.
+var usual = []string{
+	"Discarding network configuration.", // the last thing that disconnect does
+	"crossed",                           // both have connected at once
+	"bits in bitmap!",                   // two fresh nodes: "No resync, but 32760 bits in bitmap!"
+	"helper command:",                   // Debian's machine has no handlers
+}
+
+func (k *kernel) expects(line string) bool {
+	for _, a := range append(usual, k.allowed...) {
+		if strings.Contains(line, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// fileName is where a test keeps something, next to the consoles.
+func fileName(t *testing.T, kind string) string {
+	return filepath.Join(machine.dir, strings.NewReplacer("/", "-", " ", "-", "'", "").Replace(t.Name())+"."+kind)
+}
+
+// keep writes such a file.
+func keep(t *testing.T, kind, text string) {
+	if err := os.WriteFile(fileName(t, kind), []byte(text), 0o644); err != nil {
+		t.Error(err)
+	}
+}

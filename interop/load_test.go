@@ -1,0 +1,85 @@
+//go:build interop
+
+package interop
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/replblk/replblk/block"
+)
+
+// fio writes to the kernel's device with several requests in flight and reads all of it
+// back, comparing checksums.
+func (k *kernel) fio(size string) {
+	k.t.Helper()
+	k.sh("fio --name=interop --filename=/dev/drbd0 --rw=randwrite --bsrange=4k-256k --bs_unaligned=0 --direct=1 " +
+		"--ioengine=libaio --iodepth=8 --size=64m --io_size=" + size + " --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=7 --minimal")
+}
+
+// dd writes bytes that depend on seed to n KiB of the kernel's device from KiB at on.
+func (k *kernel) dd(seed, at, n int) {
+	k.t.Helper()
+	k.sh(fmt.Sprintf("yes 'interop %d' | dd of=/dev/drbd0 bs=64k iflag=fullblock seek=%d count=%d conv=fsync,notrunc", seed, at/64, n/64))
+}
+
+// small writes single sectors and blocks that share one with their neighbours.
+func (k *kernel) small() {
+	k.t.Helper()
+	k.sh("for i in 1 2 3 7 8 9 20001 50001; do yes $i | dd of=/dev/drbd0 bs=512 count=3 seek=$i oflag=direct iflag=fullblock conv=notrunc 2>/dev/null; done")
+}
+
+// write is a write of random bytes.
+type write struct {
+	sector uint64
+	data   []byte
+}
+
+// randomWrites returns n writes of 512 bytes to 256 KiB, none overlapping another one
+// in flight: each of the lanes has its own part of the device.
+func randomWrites(seed uint64, lane, lanes, sectors uint64, n int) []write {
+	rnd := rand.New(rand.NewPCG(seed, lane))
+	part := sectors / lanes
+	list := make([]write, n)
+	for i := range list {
+		size := uint64(1) << rnd.IntN(10)
+		w := write{part*lane + rnd.Uint64N(part-size), make([]byte, size*512)}
+		for k := range w.data {
+			w.data[k] = byte(rnd.Uint32())
+		}
+		list[i] = w
+	}
+	return list
+}
+
+// scribble writes n requests in each of four lanes to replblk's device.
+func (p *peer) scribble(seed uint64, n int) {
+	const lanes = 4
+	var wg sync.WaitGroup
+	for lane := range uint64(lanes) {
+		wg.Go(func() {
+			for i, w := range randomWrites(seed, lane, lanes, p.sectors(), n) {
+				if err := block.WriteAt(p.Volume(0), w.data, w.sector); err != nil {
+					p.t.Errorf("replblk: %v", err)
+					return
+				}
+				if i%16 == 15 {
+					if err := block.FlushAll(p.Volume(0)); err != nil {
+						p.t.Errorf("replblk: %v", err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// submit carries out one request of another kind.
+func (p *peer) submit(op block.Op, flags block.Flags, sector uint64, sectors uint32) {
+	p.t.Helper()
+	r := &block.Request{Op: op, Flags: flags, Sector: sector, Sectors: sectors}
+	if err := block.Do(p.Volume(0), r); err != nil {
+		p.t.Fatalf("replblk: %v", err)
+	}
+}

@@ -1,0 +1,176 @@
+//go:build interop
+
+package interop
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/replication"
+)
+
+var capture = flag.Bool("interop.pcap", false, "keep what is on the wire as TEST.pcap in -interop.out")
+
+// peerDisk is the file that is replblk's disk.
+func peerDisk() string { return filepath.Join(machine.dir, "peer.img") }
+
+// start begins a scenario with two fresh disks, none of the nodes connected.
+func start(t *testing.T, o options) (*kernel, *peer) {
+	t.Helper()
+	_, disk := o.device()
+	k := &kernel{t: t, disk: disk}
+	k.begin()
+	k.configure(o)
+	k.create(o)
+	record(t)
+	k.sh("drbdadm up r0")
+	t.Cleanup(k.end)
+	p := newPeer(t, o, peerDisk(), true)
+	t.Cleanup(func() { p.close() })
+	return k, p
+}
+
+// record captures packets until the test ends.
+func record(t *testing.T) {
+	if !*capture {
+		return
+	}
+	c := exec.Command("tcpdump", "-i", tapName, "-U", "-w", fileName(t, "pcap"), "tcp")
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	t.Cleanup(func() { _ = c.Process.Signal(syscall.SIGINT); _ = c.Wait() })
+}
+
+// connect connects both nodes of a fresh pair, which leaves both Inconsistent.
+func connect(k *kernel, p *peer) {
+	k.t.Helper()
+	p.kind(replication.AdminConnect)
+	p.wait("connect", connected)
+	k.wait("connect", procState.connected)
+}
+
+// established starts a pair that is in sync because the kernel's operator says so.
+func established(t *testing.T, o options) (*kernel, *peer) {
+	t.Helper()
+	k, p := start(t, o)
+	connect(k, p)
+	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
+	settled(k, p)
+	return k, p
+}
+
+// settled waits until both nodes say that they are in sync, and compares what they
+// know and what they store.
+func settled(k *kernel, p *peer) {
+	t := k.t
+	t.Helper()
+	p.wait("in sync", inSync)
+	k.wait("in sync", procState.inSync)
+	sameUUIDs(k, p)
+	if n := p.Status().Volumes[0].OutOfSync; n != 0 {
+		t.Errorf("replblk: %d blocks out of sync", n)
+	}
+	sameDisks(t, k.disk, p.disk, int64(p.sectors())*512)
+}
+
+// agreed waits until both nodes are connected again, without a resync, and in sync.
+func agreed(k *kernel, p *peer) {
+	k.t.Helper()
+	before := k.gi()
+	settled(k, p)
+	if after := k.gi(); before != after {
+		k.t.Errorf("kernel: UUIDs were %v, are %v", before, after)
+	}
+}
+
+// sameUUIDs compares the generation identifiers. Bit 0 of the current one is the
+// role, and of the bitmap's it is a leftover.
+func sameUUIDs(k *kernel, p *peer) {
+	k.t.Helper()
+	theirs := k.gi()
+	u := p.Status().Volumes[0].UUIDs
+	k.t.Logf("kernel %v, replblk %016X", theirs, u)
+	for i, want := range theirs[:2] {
+		var n uint64
+		if _, err := fmt.Sscanf(want, "%X", &n); err != nil {
+			k.t.Fatal(err)
+		}
+		if n&^1 != u[i]&^1 {
+			k.t.Errorf("UUID %d: kernel has %s, replblk %016X", i, want, u[i])
+		}
+	}
+}
+
+// sameDisks compares the first size bytes of two files.
+func sameDisks(t *testing.T, a, b string, size int64) {
+	t.Helper()
+	if sector, err := firstDifference(a, b, size); err != nil {
+		t.Fatal(err)
+	} else if sector >= 0 {
+		t.Errorf("disks differ from sector %d on", sector)
+	}
+}
+
+// firstDifference returns the first sector that two files do not share, -1 if there is
+// none.
+func firstDifference(a, b string, size int64) (int64, error) {
+	fa, err := os.Open(a)
+	if err != nil {
+		return 0, err
+	}
+	defer fa.Close()
+	fb, err := os.Open(b)
+	if err != nil {
+		return 0, err
+	}
+	defer fb.Close()
+	const chunk = 1 << 20
+	ba, bb := make([]byte, chunk), make([]byte, chunk)
+	for off := int64(0); off < size; off += chunk {
+		n := min(chunk, size-off)
+		if _, err := fa.ReadAt(ba[:n], off); err != nil {
+			return 0, err
+		}
+		if _, err := fb.ReadAt(bb[:n], off); err != nil {
+			return 0, err
+		}
+		if bytes.Equal(ba[:n], bb[:n]) {
+			continue
+		}
+		for s := int64(0); s < n; s += 512 {
+			if !bytes.Equal(ba[s:s+512], bb[s:s+512]) {
+				return (off + s) / 512, nil
+			}
+		}
+	}
+	return -1, nil
+}
+
+// TestComparisonNotices is about these tests: one byte that differs is found.
+func TestComparisonNotices(t *testing.T) {
+	k, p := established(t, options{})
+	k.sh("drbdadm primary r0")
+	k.dd(1, 0, 8192)
+	settled(k, p)
+	f, err := os.OpenFile(p.disk, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0xff}, 5000*512+17); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := firstDifference(k.disk, p.disk, int64(p.sectors())*512); err != nil || s != 5000 {
+		t.Errorf("difference found in sector %d, %v, want 5000", s, err)
+	}
+}

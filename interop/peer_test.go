@@ -1,0 +1,189 @@
+//go:build interop
+
+package interop
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/block/file"
+	"github.com/replblk/replblk/internal/mdtool"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/node"
+	"github.com/replblk/replblk/node/transport"
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// waitTimeout is how long a state may take to come about.
+const waitTimeout = 90 * time.Second
+
+// peer is replblk's node of r0, in this process.
+type peer struct {
+	*node.Resource
+	t    *testing.T
+	o    options
+	disk string
+	log  *os.File
+}
+
+// options are what a scenario changes in the configuration.
+type options struct {
+	protocol   byte   // 'A' or 'B'; 0 is 'C'
+	kernelNet  string // further lines of the kernel's net section
+	kernelDisk string // and disk section
+	core       func(*replication.Config)
+	big        bool // disks of bigDiskSize
+}
+
+func (o options) proto() byte {
+	if o.protocol == 0 {
+		return 'C'
+	}
+	return o.protocol
+}
+
+func (o options) size() int64 {
+	if o.big {
+		return bigDiskSize
+	}
+	return diskSize
+}
+
+// device returns the kernel's device and the file behind it.
+func (o options) device() (dev, file string) {
+	if o.big {
+		return "/dev/vdb", machine.big
+	}
+	return "/dev/vda", machine.disk
+}
+
+func (o options) config() node.Config {
+	c := node.Config{
+		Core: replication.Config{
+			Name: "r0", Protocol: replication.Protocol(o.proto() - 'A' + 1), TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5,
+			KoCount: 7, MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: true,
+			Volumes: []replication.VolumeConfig{{
+				Number: 0, DiskFlushes: true, MDFlushes: true, ALExtents: 1237, ALUpdates: true,
+				ResyncRateKiB: 250, PlanAheadTenths: 20, FillTargetSector: 100, DelayTargetTenth: 10, MaxRateKiB: 102400, MinRateKiB: 250,
+			}},
+		},
+		Link: transport.Config{Local: peerIP + ":7789", Peer: kernelIP + ":7789", ConnectInterval: 3 * time.Second},
+	}
+	if o.core != nil {
+		o.core(&c.Core)
+	}
+	return c
+}
+
+// newPeer starts the node on the disk at path. fresh makes a new disk.
+func newPeer(t *testing.T, o options, path string, fresh bool) *peer {
+	t.Helper()
+	if fresh {
+		if err := newImage(path, o.size()); err != nil {
+			t.Fatal(err)
+		}
+		createMD(t, path)
+	}
+	log, err := os.OpenFile(fileName(t, "peer.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := node.NewResource(o.config(), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{Resource: r, t: t, o: o, disk: path, log: log}
+	p.attach()
+	return p
+}
+
+func createMD(t *testing.T, path string) {
+	t.Helper()
+	f, err := mdtool.OpenFile(path, mdtool.OpenOptions{Writable: true, AllowRegular: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := mdtool.Create(f, metadata.Internal, mdtool.CreateOptions{Ask: mdtool.Ask{Force: true}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// attach gives the node its disk.
+func (p *peer) attach() {
+	p.t.Helper()
+	d, err := file.Open(p.disk, file.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.AttachVolume(p.limit(), 0, node.Backing{Data: d, Placement: metadata.Internal, Close: d.Close}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) limit() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	p.t.Cleanup(cancel)
+	return ctx
+}
+
+// do carries out a command that must succeed.
+func (p *peer) do(cmd replication.Admin) {
+	p.t.Helper()
+	if res, err := p.Admin(p.limit(), cmd); err != nil || !res.OK() {
+		p.t.Fatalf("replblk: command %d: %v, %v; state %+v", cmd.Kind, res, err, p.State(0))
+	}
+}
+
+// kind is do for a command without parameters.
+func (p *peer) kind(k replication.AdminKind) { p.t.Helper(); p.do(replication.Admin{Kind: k}) }
+
+// refuses carries out a command that must fail with want.
+func (p *peer) refuses(cmd replication.Admin, want state.Result) {
+	p.t.Helper()
+	if res, err := p.Admin(p.limit(), cmd); err != nil || res != want {
+		p.t.Fatalf("replblk: command %d: %v, %v, want %v", cmd.Kind, res, err, want)
+	}
+}
+
+// wait waits until the volume's state satisfies cond.
+func (p *peer) wait(what string, cond func(state.State) bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(10 * time.Millisecond) {
+		s := p.State(0)
+		if cond(s) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("replblk: %s: state is %+v", what, s)
+		}
+	}
+}
+
+func inSync(s state.State) bool {
+	return s.Conn == state.Connected && s.Disk == state.UpToDate && s.PeerDisk == state.UpToDate
+}
+func connected(s state.State) bool { return s.Conn == state.Connected }
+func waiting(s state.State) bool   { return s.Conn == state.WFConnection || s.Conn == state.Unconnected }
+func alone(s state.State) bool     { return s.Conn == state.StandAlone }
+
+// close ends the node in order.
+func (p *peer) close() {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := p.Close(ctx); err != nil {
+		p.t.Errorf("replblk: close: %v", err)
+	}
+	_ = p.log.Close()
+}
+
+// sectors is the size of the replicated device.
+func (p *peer) sectors() uint64 { return p.Volume(0).Geometry().Sectors }
+
+func peerPrimary(s state.State) bool   { return s.Peer == state.Primary }
+func peerSecondary(s state.State) bool { return s.Peer == state.Secondary }

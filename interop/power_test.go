@@ -1,0 +1,51 @@
+//go:build interop
+
+package interop
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/replblk/replblk/replication"
+)
+
+// TestPowerLoss pulls the plug of the kernel's machine while there are writes, as
+// Primary and as Secondary, and starts it again.
+func TestPowerLoss(t *testing.T) {
+	t.Run("Primary", func(t *testing.T) {
+		o := outage()
+		k, p := established(t, o)
+		k.sh("drbdadm primary r0")
+		k.sh("(dd if=/dev/urandom of=/dev/drbd0 bs=64k count=1600 oflag=direct >/dev/null 2>&1) &")
+		k.sh("sleep 2")
+		k.restart(o)
+		p.wait("the kernel has gone", waiting)
+		if out := k.sh("drbdadm up r0 2>&1; cat /proc/drbd"); !strings.Contains(out, "ds:") {
+			t.Fatalf("kernel: %s", out)
+		}
+		settled(k, p)
+	})
+	t.Run("Secondary", func(t *testing.T) {
+		o := outage()
+		k, p := established(t, o)
+		p.kind(replication.AdminPrimary)
+		done := make(chan struct{})
+		go func() { p.scribble(1, 300); close(done) }()
+		k.sh("sleep 1")
+		k.restart(o)
+		<-done
+		k.sh("drbdadm up r0")
+		settled(k, p)
+	})
+}
+
+// restart takes the machine's power away and gives it back. Its configuration was in
+// memory.
+func (k *kernel) restart(o options) {
+	k.t.Helper()
+	machine.halt()
+	if err := machine.start(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.configure(o)
+}

@@ -1,0 +1,193 @@
+//go:build interop
+
+package interop
+
+import (
+	"bufio"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A machine under software emulation on a loaded host is slow; these are not
+// expectations but the point where a test gives up.
+const (
+	bootTimeout    = 3 * time.Minute
+	commandTimeout = 2 * time.Minute
+)
+
+// Sizes of the disks, with internal metadata. The big ones are sparse, for what depends
+// on the size of the bitmap.
+const (
+	diskSize    = 128 << 20
+	bigDiskSize = 4 << 30
+)
+
+// machine is the one that all tests share. A boot takes as long as a scenario, and a
+// scenario leaves nothing behind except what `drbdadm down` forgets.
+var machine *vm
+
+// vm is a booted machine.
+type vm struct {
+	lab  string // what lab/setup.sh has prepared
+	dir  string
+	disk string // file behind /dev/vda
+	big  string // file behind /dev/vdb
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the machine has ended
+
+	mu    sync.Mutex
+	shell net.Conn // guarded by mu
+	lines chan string
+	serno int // of the last command
+}
+
+// boot makes the disks, starts the machine and waits for its shell.
+func boot(lab, dir string) (*vm, error) {
+	v := &vm{lab: lab, dir: dir, disk: filepath.Join(dir, "kernel.img"), big: filepath.Join(dir, "kernel-big.img")}
+	if err := errors.Join(newImage(v.disk, diskSize), newImage(v.big, bigDiskSize)); err != nil {
+		return nil, err
+	}
+	return v, v.start()
+}
+
+// start powers the machine up, which the disks survive.
+func (v *vm) start() error {
+	v.shell, v.done, v.lines = nil, make(chan struct{}), make(chan string, 1024)
+	sock := filepath.Join(v.dir, "shell.sock")
+	_ = os.Remove(sock)
+	v.cmd = exec.Command("qemu-system-x86_64",
+		"-accel", "tcg,thread=multi", "-m", "640", "-smp", "1", "-display", "none", "-no-reboot", "-monitor", "none",
+		"-kernel", filepath.Join(v.lab, "vmlinuz"), "-initrd", filepath.Join(v.lab, "initrd"),
+		"-append", "console=ttyS0 panic=-1 net.ifnames=0 machine=kernel address="+kernelIP+"/24",
+		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path="+filepath.Join(v.dir, "console.log"),
+		"-serial", "unix:"+sock+",server=on,wait=off",
+		"-netdev", "tap,id=n0,ifname="+tapName+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0",
+		"-drive", "file="+v.disk+",if=virtio,format=raw,cache=writeback,discard=unmap",
+		"-drive", "file="+v.big+",if=virtio,format=raw,cache=writeback,discard=unmap")
+	out, err := os.OpenFile(filepath.Join(v.dir, "qemu.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	v.cmd.Stdout, v.cmd.Stderr = out, out
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := v.cmd.Start(); err != nil {
+		return err
+	}
+	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(v.cmd, v.done)
+	if err := v.connect(sock); err != nil {
+		v.halt()
+		return err
+	}
+	return nil
+}
+
+// connect waits until the machine's shell answers and loads drbd.
+func (v *vm) connect(sock string) error {
+	deadline := time.Now().Add(bootTimeout)
+	for v.shell == nil {
+		c, err := net.Dial("unix", sock)
+		switch {
+		case err == nil:
+			v.shell = c
+		case time.Now().After(deadline):
+			return fmt.Errorf("machine: %w", err)
+		default:
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	go read(v.shell, v.lines)
+	if err := v.ready(time.Until(deadline)); err != nil {
+		return err
+	}
+	out, code, err := v.run("modprobe drbd && cat /proc/drbd && uname -r", commandTimeout)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("modprobe drbd: %s", out)
+	}
+	return err
+}
+
+// ready waits for the line that says that the shell reads.
+func (v *vm) ready(limit time.Duration) error {
+	timeout := time.After(limit)
+	for {
+		select {
+		case line := <-v.lines:
+			if strings.HasSuffix(line, "@ready@") {
+				return nil
+			}
+		case <-v.done:
+			return errors.New("machine has ended")
+		case <-timeout:
+			return errors.New("machine does not answer")
+		}
+	}
+}
+
+// read delivers what the shell prints, until the machine ends.
+func read(shell net.Conn, lines chan<- string) {
+	s := bufio.NewScanner(shell)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		lines <- s.Text()
+	}
+	close(lines)
+}
+
+// run carries out a command as root in the machine and returns what it printed and
+// its exit code.
+func (v *vm) run(cmd string, limit time.Duration) (string, int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.serno++
+	mark := fmt.Sprintf("@%d@", v.serno)
+	script := base64.StdEncoding.EncodeToString([]byte(cmd + "\n"))
+	if _, err := fmt.Fprintf(v.shell, "%d %s\n", v.serno, script); err != nil {
+		return "", 0, err
+	}
+	var out []string
+	timeout := time.After(limit)
+	for {
+		select {
+		case line, ok := <-v.lines:
+			if !ok {
+				return "", 0, errors.New("machine has ended")
+			}
+			if code, found := strings.CutPrefix(line, mark+" "); found {
+				n, err := strconv.Atoi(strings.TrimSpace(code))
+				return strings.TrimRight(strings.Join(out, "\n"), "\n"), n, err
+			}
+			out = append(out, line)
+		case <-v.done:
+			return "", 0, errors.New("machine has ended")
+		case <-timeout:
+			return strings.Join(out, "\n"), 0, fmt.Errorf("%q: no answer for %v", cmd, limit)
+		}
+	}
+}
+
+// halt takes the power away.
+func (v *vm) halt() {
+	_ = v.cmd.Process.Kill()
+	<-v.done
+}
+
+// newImage makes an empty disk.
+func newImage(path string, size int64) error {
+	_ = os.Remove(path)
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
