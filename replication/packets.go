@@ -235,7 +235,10 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 		return false
 	}
 	if !q.netPending { // protocols A and B: it was answered before the peer has written it
-		q.clearLate = cmd == wire.CmdRSWriteAck
+		if cmd == wire.CmdRSWriteAck && !q.clearLate {
+			q.clearLate = true
+			r.ios.late++
+		}
 		return cmd != wire.CmdRecvAck || r.conn.protocol == ProtocolB
 	}
 	if cmd == wire.CmdRecvAck && (r.conn.protocol != ProtocolB || q.awaited) {

@@ -62,6 +62,7 @@ func (q *ioReq) end() uint64     { return q.sector + q.sectors() }
 type ioTable struct {
 	list []ioReq
 	free []ioID
+	late int // requests with clearLate
 }
 
 // maxIOs bounds the table: unanswered requests plus answered ones whose epoch is not
@@ -81,6 +82,9 @@ func (t *ioTable) alloc() ioID {
 // release frees a slot. The generation changes, so that a late ack for it is
 // recognized as one for an unknown block.
 func (t *ioTable) release(id ioID) {
+	if t.list[id].clearLate {
+		t.late--
+	}
 	t.list[id] = ioReq{gen: t.list[id].gen + 1}
 	t.free = append(t.free, id)
 }
@@ -206,6 +210,9 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 		next, last := q.next, id == e.tail
 		q.inEpoch = false
 		if !ok {
+			if q.clearLate {
+				r.ios.late--
+			}
 			q.netPending, q.netOK, q.clearBits, q.clearLate = false, false, false, false
 			q.marked = false
 		} else if q.netPending { // protocol A: the barrier ack is the only one

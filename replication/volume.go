@@ -5,12 +5,29 @@ import (
 	"github.com/replblk/replblk/replication/state"
 )
 
+// cancelLate takes the right to clear bits away from older writes to a range that has
+// just gone out of sync: their news is about contents that are no more.
+func (v *volume) cancelLate(sector, sectors uint64) {
+	if v.r.ios.late == 0 {
+		return
+	}
+	first, last := bitmap.SectorsOut(sector, sectors)
+	for i := range v.r.ios.list {
+		q := &v.r.ios.list[i]
+		if q.clearLate && q.vol == v && q.sector < last*bitmap.SectorsPerBit && first*bitmap.SectorsPerBit < q.end() {
+			q.clearLate = false
+			v.r.ios.late--
+		}
+	}
+}
+
 // markOut sets the bits of every block that the range touches and returns how many
 // changed.
 func (v *volume) markOut(sector, sectors uint64) uint64 {
 	if v.disk == nil || v.disk.bm == nil {
 		return 0
 	}
+	v.cancelLate(sector, sectors)
 	return v.disk.bm.SetRange(bitmap.SectorsOut(sector, sectors))
 }
 
