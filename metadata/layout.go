@@ -104,8 +104,9 @@ func (p Placement) SuperblockSector(mdSectors uint64) (uint64, error) {
 		return mdSectors&^7 - SuperblockSectors, nil
 	case kindIndexed:
 		return SlotSectors * uint64(p.index), nil
+	default:
+		return 0, nil
 	}
-	return 0, nil
 }
 
 // KernelAttaches says whether the kernel would look at metadata on a device of
