@@ -173,7 +173,6 @@ func readMetadata(b *backing) (*replication.Attach, error) {
 		Superblock: md.Superblock, Layout: layout,
 		BackingSectors: data.Sectors, Discard: data.Discard,
 		PhysicalBlock: data.PhysicalBlock, LogicalBlock: data.LogicalBlock,
-		SeparateMeta: b.data != b.meta,
 	}
 	if size := md.Superblock.LASizeSectors; size > 0 {
 		at.Bitmap, err = readBitmap(b.meta, layout, size)

@@ -465,7 +465,7 @@ func (v *volume) newCurrentCommand(c command) {
 		return
 	}
 	d := v.disk
-	skip := c.ClearBitmap && v.st.Conn == state.Connected && v.r.session().Version >= 90 && d.sb.UUIDs.Current() == justCreated
+	skip := c.ClearBitmap && v.st.Conn == state.Connected && v.r.session().Version >= 90 && d.sb.UUIDs.Current() == metadata.JustCreated
 	if !skip && v.st.Conn != state.StandAlone {
 		v.r.reply(c.Token, state.NeedConnection)
 		return

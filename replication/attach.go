@@ -48,7 +48,7 @@ func (v *volume) attach(a *Attach) {
 	}
 	d.sb.UUIDs.SetRole(v.st.Role == state.Primary)
 	current := d.sb.UUIDs.Current()
-	v.neg = state.Negotiation{Matches: v.exposed == 0 || sameUUID(v.exposed, current) && !v.unseen || v.st.Role != state.Primary,
+	v.neg = state.Negotiation{Matches: v.exposed == 0 || metadata.SameUUID(v.exposed, current) && !v.unseen || v.st.Role != state.Primary,
 		Disk: diskState(found.Disk), PeerDisk: state.DUnknown}
 	if found.PeerOutdated {
 		v.neg.PeerDisk = state.Outdated

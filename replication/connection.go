@@ -37,7 +37,6 @@ type connection struct {
 	phase     phase
 	closing   bool // FxClose was sent, EvConnDown will follow
 	draining  bool // EvConnDown came, requests of the peer are still on the disk
-	cause     state.Conn
 	giveUp    bool // do not reconnect after this connection
 	closeAt   Time // close the sockets then, 0: they are closed, or not to be closed
 	resolve   bool
@@ -277,7 +276,7 @@ func (r *Resource) lose(cause state.Conn, n Note) {
 	if n != NoteNone {
 		r.note(nil, n)
 	}
-	c.closing, c.cause = true, cause
+	c.closing = true
 	r.shut()
 	r.setConn(cause)
 }
@@ -306,7 +305,7 @@ func (r *Resource) part(n Note) {
 	if n != NoteNone {
 		r.note(nil, n)
 	}
-	c.giveUp, c.closing, c.cause = true, true, state.Disconnecting
+	c.giveUp, c.closing = true, true
 	c.closeAt = r.now + Second
 	r.setConn(state.Disconnecting)
 }

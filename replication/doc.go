@@ -28,6 +28,6 @@
 //  7. Body and the slices of an Event are only valid during the Step; arena bytes
 //     of Effects only until the next Reset.
 //
-// Numbers that follow "spec" in comments are sections of the project's DRBD 8.4
-// specification (docs/protocol.md names them).
+// Numbers that follow "spec" in comments are sections of the project's
+// DRBD 8.4 specification, the reference this was built from.
 package replication

@@ -35,7 +35,7 @@ const (
 )
 
 // start makes the own bitmap wait to be sent.
-func (x *exchange) start(*volume) { *x = exchange{state: xferWaits} }
+func (x *exchange) start() { *x = exchange{state: xferWaits} }
 
 // tryBitmap starts to send the bitmap when no write is in progress: afterwards every
 // change of it is announced by a packet of its own.

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -59,12 +60,12 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 	v.peerUUIDs.UUIDs = [4]uint64{p.Current, p.Bitmap, p.History[0], p.History[1]}
 	s := v.st
 	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
-		!sameUUID(v.exposed, p.Current) {
+		!metadata.SameUUID(v.exposed, p.Current) {
 		v.r.part(NoteUnrelated)
 		return
 	}
 	if v.disk != nil && s.Conn == state.Connected && v.r.session().Version >= 90 &&
-		v.disk.sb.UUIDs.Current() == justCreated && uint64(p.Flags)&flagSkipSync != 0 {
+		v.disk.sb.UUIDs.Current() == metadata.JustCreated && uint64(p.Flags)&flagSkipSync != 0 {
 		v.skipInitialSync(p.Current)
 		return
 	}

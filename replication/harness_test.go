@@ -36,6 +36,7 @@ type testNode struct {
 	nextBuf  BufID
 	reqs     map[ReqID][]uint64
 	nextReq  ReqID
+	token    uint64
 	wants    bool
 	up       bool
 	gen      uint32
@@ -117,8 +118,8 @@ func (n *testNode) attach() {
 }
 
 func (n *testNode) admin(a Admin) uint64 {
-	n.r.nextToken++
-	a.Token = n.r.nextToken
+	n.token++
+	a.Token = n.token
 	n.post(Event{Kind: EvAdmin, Admin: &a})
 	return a.Token
 }

@@ -24,10 +24,9 @@ type Resource struct {
 	entropy []uint64
 	mix     uint64
 
-	change    *change   // our cluster-wide state change that the peer is judging
-	commands  []command // operator's commands that wait for a transient state to end
-	restless  bool      // a state changed in this Step: waiting things get another try
-	nextToken uint64
+	change   *change   // our cluster-wide state change that the peer is judging
+	commands []command // operator's commands that wait for a transient state to end
+	restless bool      // a state changed in this Step: waiting things get another try
 }
 
 // volume is one volume of a resource.
@@ -52,7 +51,6 @@ type volume struct {
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
-	peerSize    uint64 // c_size of it
 	pending     *Attach
 
 	frozen  int    // reasons to hold requests and completions until metadata is durable
@@ -114,6 +112,9 @@ func New(cfg Config) *Resource {
 	}
 	return r
 }
+
+// maxEntropy bounds the random words kept for events that need them.
+const maxEntropy = 8
 
 // Step applies one event and appends what it calls for to fx. It runs in
 // bounded time: work proportional to the size of a device advances a fixed
@@ -194,7 +195,7 @@ func (r *Resource) State(vol uint16) state.State {
 }
 
 func (r *Resource) tick(ev *Event) {
-	if len(r.entropy) < cap(r.entropy) || len(r.entropy) < 8 {
+	if len(r.entropy) < maxEntropy {
 		r.entropy = append(r.entropy, ev.Rand)
 	}
 	r.connTick()

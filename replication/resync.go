@@ -70,7 +70,7 @@ func (v *volume) resetResync() {
 }
 
 // leaveResync cleans up when a volume leaves the resync states for any reason.
-func (v *volume) leaveResync(state.State) {
+func (v *volume) leaveResync() {
 	v.resetResync()
 	v.xfer = exchange{}
 	v.r.conn.unhold(v.r)

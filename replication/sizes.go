@@ -6,10 +6,6 @@ import (
 	"github.com/replblk/replblk/replication/wire"
 )
 
-const justCreated = metadata.JustCreated
-
-func sameUUID(a, b uint64) bool { return metadata.SameUUID(a, b) }
-
 // agreeSize returns the size of the volume in sectors (spec 7.8): peer and own are what
 // the disks have room for, last is what was agreed before, user what was asked for;
 // zero is unknown.
@@ -40,7 +36,7 @@ func (v *volume) sizesArrived(p wire.Sizes) bool {
 	if p.Backing > limit || p.User > limit || p.Current > limit {
 		return false
 	}
-	v.peerSectors, v.peerSize = p.Backing, p.Current
+	v.peerSectors = p.Backing
 	before := v.size
 	if v.disk != nil {
 		if !v.agreeWith(p) {

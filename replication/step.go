@@ -112,13 +112,11 @@ type Attach struct {
 	// Bitmap as read from disk, one bit per 4 KiB of the agreed size
 	// (Superblock.LASize); nil if the volume never had a size.
 	// The core owns it from now on.
-	Bitmap          *bitmap.Bitmap
-	BackingSectors  uint64 // capacity of the data device
-	Discard         bool
-	PhysicalBlock   uint32
-	LogicalBlock    uint32
-	SeparateMeta    bool // metadata and data are on different devices: flushing one does not flush the other
-	ActivityLogKept bool // reserved for a driver that replays in the core; false: the log was replayed and re-initialised
+	Bitmap         *bitmap.Bitmap
+	BackingSectors uint64 // capacity of the data device
+	Discard        bool
+	PhysicalBlock  uint32
+	LogicalBlock   uint32
 }
 
 // AdminKind is an operator's command.

@@ -70,7 +70,7 @@ func (v *volume) after(old, now state.State) {
 		v.sendState()
 	}
 	if now.Conn == state.WFBitMapS && old.Conn != state.WFBitMapS { // 7
-		v.xfer.start(v)
+		v.xfer.start()
 	}
 	if old.Disk == state.Inconsistent && old.PeerDisk == state.Inconsistent && old.Peer == state.Secondary && now.Peer == state.Primary {
 		v.considered = true
@@ -117,7 +117,7 @@ func (v *volume) afterConn(old, now state.State) {
 		v.startFullSync()
 	}
 	if old.Conn > state.Connected && now.Conn <= state.Connected {
-		v.leaveResync(now)
+		v.leaveResync()
 	}
 }
 

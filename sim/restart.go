@@ -169,7 +169,7 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 	}
 	w := t.n.w
 	at := &replication.Attach{Superblock: sb, Layout: t.n.layout, BackingSectors: w.opt.Sectors, Discard: true,
-		PhysicalBlock: 512, LogicalBlock: 512, SeparateMeta: w.opt.Separate}
+		PhysicalBlock: 512, LogicalBlock: 512}
 	if sb.LASizeSectors == 0 {
 		return at, nil
 	}
