@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,15 +28,26 @@ func runCommand(ctx context.Context, args []string) error {
 	runtime := f.Duration("runtime", 0, "length of a run")
 	tmpfs := f.String("tmpfs", "/dev/shm", "folder in memory")
 	disk := f.String("disk", "", "folder on a disk (default: -out)")
+	loads := f.String("jobs", "", "regular expression: only these loads")
+	against := f.String("against", "", "another build of the program, measured beside this one in the section mirror")
+	pair := pairOptions{}
+	f.StringVar(&pair.net, "net", "", "more of the net section of the mirror")
+	f.StringVar(&pair.disk, "disk-options", "", "more of the disk section of the mirror")
 	_ = f.Parse(args) // exits on error
 
-	p := plan{Reps: 5, Runtime: 1500 * time.Millisecond, Size: 512 << 20, Places: []string{"tmpfs", "disk"}, jobs: jobs}
+	p := plan{Reps: 5, Runtime: 1500 * time.Millisecond, Size: 512 << 20, Places: []string{"tmpfs", "disk"}}
+	depths := []int{1, 4, 16, 64}
 	if *quick {
 		p = plan{Reps: 2, Runtime: 400 * time.Millisecond, Size: 256 << 20, Places: []string{"tmpfs"}}
-		for _, j := range jobs {
-			if j.depth != 16 { // between the two that tell most
-				p.jobs = append(p.jobs, j)
-			}
+		depths = []int{1, 4, 64} // 16 is between the two that tell most
+	}
+	chosen, err := regexp.Compile(*loads)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if chosen.MatchString(j.Name) && slices.Contains(depths, j.depth) {
+			p.jobs = append(p.jobs, j)
 		}
 	}
 	if *places != "" {
@@ -58,7 +70,7 @@ func runCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	r := &runner{
-		plan: p, scratch: scratch, replblk: *program, folders: map[string]string{"tmpfs": *tmpfs, "disk": *disk},
+		plan: p, scratch: scratch, replblk: *program, against: *against, pair: pair, folders: map[string]string{"tmpfs": *tmpfs, "disk": *disk},
 		report: &report{Machine: describe(), Plan: p},
 		log: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)

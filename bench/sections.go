@@ -17,7 +17,7 @@ type plan struct {
 	Runtime time.Duration `json:"runtime"`
 	Size    int64         `json:"size"`
 	Places  []string      `json:"places"` // tmpfs, disk
-	jobs    []job         // of the section "NBD alone"
+	jobs    []job
 }
 
 // runner carries a plan out.
@@ -26,6 +26,8 @@ type runner struct {
 	folders map[string]string // of the places
 	scratch string
 	replblk string // the program
+	against string // another build of it, may be empty
+	pair    pairOptions
 	report  *report
 	log     func(format string, args ...any)
 }
@@ -46,12 +48,12 @@ func (r *runner) within(where string, fn func(place) error) error {
 // measure runs the jobs on all servers: each job on every server in turn, the whole
 // several times, so that a slow moment of the machine hits all of them. The servers
 // that are not being measured are idle. before is called at the start of each round.
-func (r *runner) measure(ctx context.Context, section string, servers []*server, list []job, before func() error) error {
+func (r *runner) measure(ctx context.Context, section string, servers []*server, before func() error) error {
 	for rep := range r.Reps {
 		if err := before(); err != nil {
 			return err
 		}
-		for _, j := range list {
+		for _, j := range r.jobs {
 			for i := range servers {
 				s := servers[(i+rep)%len(servers)]
 				got, err := runFio(ctx, j, s.uri, r.Size/2, r.Runtime)
@@ -85,7 +87,7 @@ func (r *runner) nbdAlone(ctx context.Context, where, network string) error {
 			}
 			servers = append(servers, s)
 		}
-		return r.measure(ctx, fmt.Sprintf("NBD alone, %s, %s", where, network), servers, r.jobs, func() error { return nil })
+		return r.measure(ctx, fmt.Sprintf("NBD alone, %s, %s", where, network), servers, func() error { return nil })
 	})
 }
 
@@ -98,6 +100,9 @@ func stopAll(servers []*server) {
 // mirror measures the mirror beside QEMU's, and our own NBD server without a mirror
 // for the reads; and the floor, with every round.
 func (r *runner) mirror(ctx context.Context, where string) error {
+	if r.against != "" {
+		return r.compare(ctx, where)
+	}
 	return r.within(where, func(p place) error {
 		section := "mirror, " + where
 		var images [3]string
@@ -107,11 +112,11 @@ func (r *runner) mirror(ctx context.Context, where string) error {
 				return err
 			}
 		}
-		ours, err := startMirror(ctx, p, "replblk", images[0], pairOptions{})
+		mirror, err := startMirror(ctx, p, ours, images[0], r.pair)
 		if err != nil {
 			return err
 		}
-		defer ours.stop()
+		defer mirror.stop()
 		quorum, err := startQuorum(ctx, p, "quorum", images[1])
 		if err != nil {
 			return err
@@ -122,7 +127,28 @@ func (r *runner) mirror(ctx context.Context, where string) error {
 			return err
 		}
 		defer alone.stop()
-		return r.measure(ctx, section, []*server{ours, quorum, alone}, jobs, func() error { return r.floor(ctx, p, section) })
+		return r.measure(ctx, section, []*server{mirror, quorum, alone}, func() error { return r.floor(ctx, p, section) })
+	})
+}
+
+// compare measures the mirror of two builds of the program.
+func (r *runner) compare(ctx context.Context, where string) error {
+	return r.within(where, func(p place) error {
+		var servers []*server
+		defer func() { stopAll(servers) }()
+		for name, program := range map[string]string{ours: r.replblk, "against": r.against} {
+			image, err := p.image(name)
+			if err != nil {
+				return err
+			}
+			p.replblk = program
+			s, err := startMirror(ctx, p, name, image, r.pair)
+			if err != nil {
+				return err
+			}
+			servers = append(servers, s)
+		}
+		return r.measure(ctx, "two builds, "+where, servers, func() error { return nil })
 	})
 }
 
