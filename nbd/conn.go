@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,10 +11,11 @@ import (
 
 // conn is one client in transmission.
 type conn struct {
-	nc  net.Conn
-	raw syscall.RawConn // nil if nc has no file descriptor
-	rd  *reader
-	ses session
+	sock net.Conn
+	raw  syscall.RawConn // of sock; nil if it has no file descriptor
+	tls  *tls.Conn       // over sock; nil without TLS
+	rd   *reader
+	ses  session
 
 	// stopping: finish what was submitted, submit nothing more. Set once, with
 	// the read deadline in the past so that the reader notices.
@@ -31,10 +33,10 @@ type conn struct {
 	out      out
 }
 
-func newConn(nc net.Conn, rd *reader, ses session) *conn {
-	c := &conn{nc: nc, rd: rd, ses: ses, finished: make(chan struct{})}
+func newConn(sock net.Conn, h *handshaker) *conn {
+	c := &conn{sock: sock, raw: rawConn(sock), tls: h.tls, rd: h.rd, ses: h.ses, finished: make(chan struct{})}
 	c.slots.L = &c.mu
-	c.raw = rawConn(nc)
+	c.rd.transmission()
 	c.out.init(c)
 	return c
 }
@@ -69,6 +71,9 @@ func (c *conn) drain(err error) {
 		c.slots.Wait()
 	}
 	c.mu.Unlock()
+	if c.tls != nil && err == nil {
+		closeTLS(c.tls)
+	}
 	c.fail()
 	close(c.out.wake)
 }
@@ -77,7 +82,7 @@ func (c *conn) drain(err error) {
 // the reader out of Read; a request it has half read is dropped.
 func (c *conn) stop() {
 	c.stopping.Store(true)
-	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	_ = c.sock.SetReadDeadline(time.Unix(1, 0))
 	c.mu.Lock()
 	c.slots.Broadcast()
 	c.mu.Unlock()
@@ -95,7 +100,7 @@ func (c *conn) fail() {
 	c.broken = true
 	c.slots.Broadcast()
 	c.mu.Unlock()
-	_ = c.nc.Close()
+	_ = c.sock.Close()
 }
 
 // acquire takes a job and room for n bytes of payload, and waits for them if it

@@ -11,6 +11,12 @@
 // (reply.go). A socket that is full is left to a goroutine of its own, so a
 // client that does not read never holds up the device or another client.
 //
+// # TLS
+//
+// A client may ask for TLS during negotiation, and must where the export says so.
+// Nothing that was said before counts after (tls.go). Inside TLS there is no
+// writev: replies always leave from the connection's second goroutine.
+//
 // # Limits
 //
 // maxInflight requests and maxInflightBytes of payload per connection. Beyond

@@ -13,6 +13,9 @@ import (
 // other error of Open refuses the client with the error's text.
 var ErrUnknownExport = errors.New("unknown export")
 
+// errNeedsTLS refuses an export, or everything, to a client without TLS.
+var errNeedsTLS = errors.New("TLS is required")
+
 // ErrClosed is returned by Serve and ServeConn after Shutdown.
 var ErrClosed = errors.New("nbd server closed")
 
@@ -52,6 +55,9 @@ func wireError(err error) uint32 {
 func refusal(err error) (reply uint32, text string) {
 	if errors.Is(err, ErrUnknownExport) || errors.Is(err, fs.ErrNotExist) {
 		return repErrUnknown, err.Error()
+	}
+	if errors.Is(err, errNeedsTLS) {
+		return repErrTLSReqd, err.Error()
 	}
 	return repErrPolicy, err.Error()
 }

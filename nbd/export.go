@@ -26,6 +26,8 @@ type Export struct {
 
 	// ReadOnly refuses modifications whatever the device allows.
 	ReadOnly bool
+	// RequireTLS hides the export from clients that do not use TLS.
+	RequireTLS bool
 	// Default makes this the export that clients get who give no name. The
 	// export named "", or the only one, is the default without being marked.
 	Default bool

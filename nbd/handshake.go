@@ -1,9 +1,11 @@
 package nbd
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 
 	"github.com/replblk/replblk/block"
 )
@@ -25,11 +27,13 @@ var errAborted = errors.New("client left during negotiation")
 
 // handshaker negotiates on one connection.
 type handshaker struct {
-	s   *Server
-	rd  *reader
-	w   io.Writer
-	out []byte // replies to the current option
-	ses session
+	s    *Server
+	sock net.Conn  // what was accepted
+	tls  *tls.Conn // over sock; nil until STARTTLS
+	rd   *reader   // of tls, or of sock
+	w    io.Writer // the same
+	out  []byte    // replies to the current option
+	ses  session
 }
 
 // run negotiates until the client has chosen an export. On success the device
@@ -99,6 +103,13 @@ func (h *handshaker) option() (done bool, err error) {
 }
 
 func (h *handshaker) dispatch(opt uint32, data []byte) (done bool, err error) {
+	if h.needsTLS(opt) {
+		if opt == optExportName {
+			return false, errNeedsTLS
+		}
+		h.fail(opt, repErrTLSReqd, errNeedsTLS.Error())
+		return false, nil
+	}
 	switch opt {
 	case optExportName:
 		return true, h.exportName(string(data))
@@ -119,7 +130,7 @@ func (h *handshaker) dispatch(opt uint32, data []byte) (done bool, err error) {
 	case optListMetaContext, optSetMetaContext:
 		h.metaContext(opt, data)
 	case optStartTLS:
-		h.fail(opt, repErrPolicy, "TLS is not offered here")
+		return false, h.startTLS(data)
 	default:
 		h.fail(opt, repErrUnsup, "option is not known")
 	}
@@ -142,7 +153,7 @@ func (h *handshaker) fail(opt, typ uint32, text string) {
 // exportName is the old way to choose: it has no error reply, only an answer or
 // the end of the connection.
 func (h *handshaker) exportName(name string) error {
-	d, x, err := h.s.openExport(name)
+	d, x, err := h.open(name)
 	if err != nil {
 		return err
 	}
@@ -153,6 +164,25 @@ func (h *handshaker) exportName(name string) error {
 		h.out = append(h.out, make([]byte, 124)...)
 	}
 	return nil
+}
+
+// open opens an export for the client, if it may use it.
+func (h *handshaker) open(name string) (block.Device, *export, error) {
+	x, err := h.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := x.open()
+	return d, x, err
+}
+
+// find returns the export of that name, if the client may speak of it.
+func (h *handshaker) find(name string) (*export, error) {
+	x, err := h.s.find(name)
+	if err == nil && x.RequireTLS && h.tls == nil {
+		err = errNeedsTLS
+	}
+	return x, err
 }
 
 // choose records the export that the session is about.
@@ -167,6 +197,9 @@ func (h *handshaker) list(opt uint32, data []byte) {
 		return
 	}
 	for _, x := range h.s.sorted() {
+		if x.RequireTLS && h.tls == nil {
+			continue
+		}
 		p := binary.BigEndian.AppendUint32(nil, uint32(len(x.Name)))
 		p = append(p, x.Name...)
 		h.reply(opt, repServer, append(p, x.Description...))
@@ -183,7 +216,7 @@ func (h *handshaker) info(opt uint32, data []byte) (done bool) {
 		h.fail(opt, repErrInvalid, "lengths do not add up")
 		return false
 	}
-	d, x, err := h.s.openExport(name)
+	d, x, err := h.open(name)
 	if err != nil {
 		typ, text := refusal(err)
 		h.fail(opt, typ, text)
@@ -252,7 +285,7 @@ func (h *handshaker) metaContext(opt uint32, data []byte) {
 		h.fail(opt, repErrInvalid, "structured replies were not negotiated")
 		return
 	}
-	if _, err := h.s.find(name); err != nil {
+	if _, err := h.find(name); err != nil {
 		typ, text := refusal(err)
 		h.fail(opt, typ, text)
 		return

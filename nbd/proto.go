@@ -41,6 +41,7 @@ const (
 	repErrUnsup   = repError + 1
 	repErrPolicy  = repError + 2
 	repErrInvalid = repError + 3
+	repErrTLSReqd = repError + 5
 	repErrUnknown = repError + 6
 	repErrTooBig  = repError + 9
 )
@@ -140,6 +141,7 @@ const (
 	maxAdvertised    = 32 << 20 // maximum block size that clients are told
 	maxInflight      = 256
 	maxInflightBytes = 64 << 20
+	handshakeBuffer  = 4 << 10 // read at once during negotiation
 	readBuffer       = 256 << 10
 	socketBuffer     = 4 << 20
 )

@@ -23,13 +23,26 @@ const (
 )
 
 func newReader(c net.Conn) *reader {
-	return &reader{c: c, buf: make([]byte, readBuffer), limit: readBuffer}
+	return &reader{c: c, buf: make([]byte, handshakeBuffer), limit: handshakeBuffer}
 }
 
 // buffered returns the number of bytes at hand.
 func (b *reader) buffered() int { return b.w - b.r }
 
-// next returns the next n bytes, at most len(buf), valid until the next call.
+// transmission ends the frugality of negotiation, where nobody has proven to be
+// a client yet.
+func (b *reader) transmission() {
+	b.grow(readBuffer)
+	b.limit = readBuffer
+}
+
+func (b *reader) grow(n int) {
+	buf := make([]byte, n)
+	b.w = copy(buf, b.buf[b.r:b.w])
+	b.buf, b.r = buf, 0
+}
+
+// next returns the next n bytes, valid until the next call. The caller bounds n.
 func (b *reader) next(n int) ([]byte, error) {
 	if b.w-b.r < n {
 		if err := b.fill(n); err != nil {
@@ -45,6 +58,9 @@ func (b *reader) next(n int) ([]byte, error) {
 func (b *reader) fill(n int) error {
 	if b.r == b.w {
 		b.r, b.w = 0, 0
+	}
+	if len(b.buf) < n {
+		b.grow(n)
 	} else if len(b.buf)-b.r < n {
 		b.w = copy(b.buf, b.buf[b.r:b.w])
 		b.r = 0

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"io"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -8,6 +9,9 @@ import (
 
 // maxVectors bounds one writev; a reply takes one or two vectors.
 const maxVectors = 128
+
+// maxGather bounds what is copied to be sent at once without writev: a TLS record.
+const maxGather = 16 << 10
 
 // out is the sending side of a connection: a queue of finished jobs and a role,
 // the writer, that exactly one goroutine has while there is something to send.
@@ -21,10 +25,12 @@ type out struct {
 	writing    bool
 
 	// Owned by the writer.
-	batch *job // jobs that the vectors belong to
-	iov   []unix.Iovec
-	pos   int // first vector not sent yet
-	err   error
+	batch  *job // jobs that the vectors belong to
+	iov    []unix.Iovec
+	pos    int // first vector not sent yet
+	err    error
+	stream io.Writer // where there is no writev: TLS, and pipes in tests
+	gather []byte    // for stream: small vectors that go out together
 
 	wake     chan struct{} // passes the role to loop
 	tryFn    func(fd uintptr) bool
@@ -34,6 +40,12 @@ type out struct {
 func (o *out) init(c *conn) {
 	o.c = c
 	o.iov = make([]unix.Iovec, 0, maxVectors)
+	switch {
+	case c.tls != nil:
+		o.stream = c.tls
+	case c.raw == nil:
+		o.stream = c.sock
+	}
 	o.wake = make(chan struct{}, 1)
 	o.tryFn = func(fd uintptr) bool { o.writev(fd); return true }
 	o.finishFn = func(fd uintptr) bool { return o.writev(fd) }
@@ -139,10 +151,10 @@ func (o *out) write(block bool) bool {
 	}
 	o.err = nil
 	switch {
-	case o.c.raw == nil && !block:
+	case o.stream != nil && !block:
 		return false
-	case o.c.raw == nil:
-		o.writePlain()
+	case o.stream != nil:
+		o.writeStream()
 	case block:
 		o.join(o.c.raw.Write(o.finishFn))
 	default:
@@ -161,11 +173,34 @@ func (o *out) join(err error) {
 	}
 }
 
-// writePlain is for connections without a file descriptor, as in tests.
-func (o *out) writePlain() {
-	for ; o.pos < len(o.iov) && o.err == nil; o.pos++ {
+// writeStream sends the rest of the batch in order. What is small goes out with
+// its neighbours: each Write is a TLS record of its own.
+func (o *out) writeStream() {
+	for ; o.pos < len(o.iov); o.pos++ {
 		v := &o.iov[o.pos]
-		_, o.err = o.c.nc.Write(unsafe.Slice(v.Base, v.Len))
+		p := unsafe.Slice(v.Base, v.Len)
+		if len(o.gather)+len(p) > maxGather {
+			o.flushGathered()
+		}
+		if len(p) > maxGather {
+			o.writeOut(p)
+		} else {
+			o.gather = append(o.gather, p...)
+		}
+	}
+	o.flushGathered()
+}
+
+func (o *out) flushGathered() {
+	if len(o.gather) > 0 {
+		o.writeOut(o.gather)
+		o.gather = o.gather[:0]
+	}
+}
+
+func (o *out) writeOut(p []byte) {
+	if o.err == nil {
+		_, o.err = o.stream.Write(p)
 	}
 }
 

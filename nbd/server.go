@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/replblk/replblk/block"
 )
 
 // Options of a Server. The zero value is usable.
@@ -22,6 +21,9 @@ type Options struct {
 	HandshakeTimeout time.Duration
 	// MaxConns bounds the connections at once; 0 is 1024.
 	MaxConns int
+	// TLS is what clients who ask for TLS get; nil refuses them. Who must ask is
+	// said per export.
+	TLS *tls.Config
 }
 
 // Server serves exports to NBD clients. All methods may be called from any goroutine.
@@ -62,6 +64,9 @@ func NewServer(opt Options) *Server {
 func (s *Server) Add(e Export) error {
 	if e.Device == nil && e.Open == nil {
 		return fmt.Errorf("export %q has no device", e.Name)
+	}
+	if e.RequireTLS && s.opt.TLS == nil {
+		return fmt.Errorf("export %q requires TLS, which the server does not offer", e.Name)
 	}
 	if len(e.Name) > maxName || len(e.Description) > maxName {
 		return fmt.Errorf("export %.20q: name or description is longer than %d bytes", e.Name, maxName)
@@ -196,6 +201,9 @@ func (s *Server) serveConn(nc net.Conn) error {
 		return err
 	}
 	log = log.With("export", c.ses.export.Name)
+	if c.tls != nil {
+		log = log.With(tlsAttrs(c.tls))
+	}
 	log.Info("client connected")
 	err = c.serve()
 	s.countProtocol(err)
@@ -210,12 +218,12 @@ func (s *Server) serveConn(nc net.Conn) error {
 // negotiate runs the handshake and registers the connection with its export.
 func (s *Server) negotiate(nc net.Conn) (*conn, error) {
 	_ = nc.SetDeadline(time.Now().Add(s.opt.HandshakeTimeout))
-	h := &handshaker{s: s, rd: newReader(nc), w: nc}
+	h := &handshaker{s: s, sock: nc, rd: newReader(nc), w: nc}
 	if err := h.run(); err != nil {
 		return nil, err
 	}
 	_ = nc.SetDeadline(time.Time{})
-	c := newConn(nc, h.rd, h.ses)
+	c := newConn(nc, h)
 	// Registering after the deadline was lifted: a stop sets it again. Shutdown
 	// removes this socket itself if it comes before.
 	if !h.ses.export.attach(c) || s.isClosed() {
@@ -248,15 +256,6 @@ func (s *Server) find(name string) (*export, error) {
 		}
 	}
 	return nil, ErrUnknownExport
-}
-
-func (s *Server) openExport(name string) (block.Device, *export, error) {
-	x, err := s.find(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	d, err := x.open()
-	return d, x, err
 }
 
 func (s *Server) sorted() []*export {

@@ -38,7 +38,7 @@ func (s *Server) closeNegotiating(serving []*conn) {
 	defer s.mu.Unlock()
 	skip := make(map[net.Conn]bool, len(serving))
 	for _, c := range serving {
-		skip[c.nc] = true
+		skip[c.sock] = true
 	}
 	for nc := range s.conns {
 		if !skip[nc] {

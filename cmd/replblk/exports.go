@@ -61,20 +61,15 @@ func (e *nbdExport) snapshot() control.NBD {
 // addresses.
 func openNBD(d *config.Daemon, find func(string) *managed, log *slog.Logger) ([]*nbdServer, error) {
 	byAddr := make(map[string]*nbdServer)
-	limits := make(map[string]uint32) // clients, by address: the sum of its exports
-	for _, cfg := range d.NBD {
-		for _, addr := range cfg.Listen {
-			limits[addr] += cfg.MaxConnections
-		}
+	options, err := nbdOptions(d, log)
+	if err != nil {
+		return nil, err
 	}
 	var list []*nbdServer
 	for _, cfg := range d.NBD {
 		m := find(cfg.Resource)
 		if m == nil {
 			continue // not of this node, or not asked for
-		}
-		if cfg.TLS != config.TLSNo {
-			return list, fmt.Errorf("%s: nbd %s: tls %s is not supported by this server", cfg.Pos, cfg.Name, cfg.TLS)
 		}
 		e := &nbdExport{cfg: cfg}
 		for _, addr := range cfg.Listen {
@@ -84,7 +79,7 @@ func openNBD(d *config.Daemon, find func(string) *managed, log *slog.Logger) ([]
 				if err != nil {
 					return list, fmt.Errorf("%s: nbd %s: listen %s: %w", cfg.Pos, cfg.Name, addr, err)
 				}
-				s = &nbdServer{addr: addr, listener: l, server: nbd.NewServer(nbd.Options{Log: log.With("listen", addr), MaxConns: int(limits[addr])})}
+				s = &nbdServer{addr: addr, listener: l, server: nbd.NewServer(options[addr])}
 				byAddr[addr] = s
 				list = append(list, s)
 			}
@@ -96,6 +91,28 @@ func openNBD(d *config.Daemon, find func(string) *managed, log *slog.Logger) ([]
 		m.nbd = append(m.nbd, e)
 	}
 	return list, nil
+}
+
+// nbdOptions returns the options of the server of each address: its clients are
+// those of all its exports, and it offers TLS if one of them does.
+func nbdOptions(d *config.Daemon, log *slog.Logger) (map[string]nbd.Options, error) {
+	tlsConf, err := serverTLS(d.TLS, log)
+	if err != nil {
+		return nil, err
+	}
+	options := make(map[string]nbd.Options)
+	for _, cfg := range d.NBD {
+		for _, addr := range cfg.Listen {
+			o := options[addr]
+			o.Log = log.With("listen", addr)
+			o.MaxConns += int(cfg.MaxConnections)
+			if cfg.TLS != config.TLSNo {
+				o.TLS = tlsConf
+			}
+			options[addr] = o
+		}
+	}
+	return options, nil
 }
 
 // listenNBD binds "unix:/path" or "tcp:host:port".
@@ -111,7 +128,7 @@ func listenNBD(addr string) (net.Listener, error) {
 // Secondary the export exists and says why it refuses.
 func (m *managed) nbdExport(cfg *config.NBDExport) nbd.Export {
 	return nbd.Export{
-		Name: cfg.ExportName, Description: cfg.Description, ReadOnly: cfg.ReadOnly,
+		Name: cfg.ExportName, Description: cfg.Description, ReadOnly: cfg.ReadOnly, RequireTLS: cfg.TLS == config.TLSRequire,
 		Open: func() (block.Device, error) {
 			r := m.res.Load()
 			if r == nil {

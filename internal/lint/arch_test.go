@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"internal/control":   {"node", "replication", "replication/state", "metadata"},
 	"internal/metrics":   {"internal/control", "block", "nbd", "aoe"},
 	"internal/nbdclient": nil,
+	"internal/tlstest":   nil,
 }
 
 // top are folders whose packages may import anything but the simulator.
