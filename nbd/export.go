@@ -35,8 +35,9 @@ type Export struct {
 
 // Allocator is implemented by devices that know which ranges are unused. The
 // first n of the sectors starting at sector (1 <= n <= sectors) read as zeroes
-// and take no space if zero is set. It must not block: it is called on the
-// connection's reader.
+// and take no space if zero is set; where that is not known, it is not. It is
+// called on the connection's reader, so it may take as long as a look into a
+// file system's tables, and no longer.
 type Allocator interface {
 	Allocation(sector, sectors uint64) (n uint64, zero bool)
 }

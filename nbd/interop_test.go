@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ const interopSize = 64 << 20
 // fixture serves a file of random bytes on a unix socket.
 type fixture struct {
 	t          *testing.T
+	server     *nbd.Server
 	image, uri string
 }
 
@@ -59,7 +61,7 @@ func serve(t *testing.T, direct file.DirectMode) fixture {
 			t.Error(err)
 		}
 	})
-	return fixture{t, image, "nbd+unix:///r0?socket=" + sock}
+	return fixture{t, s, image, "nbd+unix:///r0?socket=" + sock}
 }
 
 // run executes a program that must be installed and must succeed.
@@ -114,6 +116,29 @@ func TestInteropNbdcopy(t *testing.T) {
 	}
 	f.run("nbdcopy", "--flush", "--connections=4", copied, f.uri)
 	sameFiles(t, copied, f.image)
+}
+
+// Holes of the file are holes for its clients: nbdcopy does not read them.
+func TestInteropHoles(t *testing.T) {
+	f := serve(t, file.DirectOff)
+	f.run("qemu-io", "-f", "raw", "-c", "discard 8M 48M", f.uri)
+	out := f.run("nbdinfo", "--map", "--totals", f.uri)
+	if !strings.Contains(out, "50331648") || !strings.Contains(out, "hole,zero") {
+		t.Errorf("nbdinfo --map --totals:\n%s", out)
+	}
+	copied := filepath.Join(t.TempDir(), "copy.img")
+	f.run("nbdcopy", f.uri, copied)
+	sameFiles(t, copied, f.image)
+	st, err := os.Stat(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := st.Sys().(*syscall.Stat_t).Blocks * 512; used > interopSize/2 {
+		t.Errorf("the copy takes %d bytes of %d, 16 MiB are data", used, interopSize)
+	}
+	if c, _ := f.server.ExportStats("r0"); c.ReadBytes > interopSize/2 {
+		t.Errorf("nbdcopy read %d bytes, 16 MiB are data", c.ReadBytes)
+	}
 }
 
 func sameFiles(t *testing.T, a, b string) {

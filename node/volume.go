@@ -50,6 +50,22 @@ func (v *Volume) Geometry() block.Geometry {
 	return g
 }
 
+// Allocation says that the first n of the sectors starting at sector are a hole of
+// the local disk, which reads as zeroes, or that they are not known to be one. Only a
+// disk that answers reads by itself is asked.
+func (v *Volume) Allocation(sector, sectors uint64) (n uint64, zero bool) {
+	b := v.disk.Load()
+	if b == nil || !b.enter() {
+		return sectors, false
+	}
+	defer b.leave()
+	a, ok := b.data.(allocator)
+	if !ok || !v.reads.Load() {
+		return sectors, false
+	}
+	return a.Allocation(sector, sectors)
+}
+
 // Submit implements block.Device. It waits while the resource has as many requests
 // in flight as it may.
 func (v *Volume) Submit(r *block.Request) {

@@ -96,6 +96,8 @@ type File struct {
 	noZero  atomic.Bool  // the backing cannot zero a range
 	noDsync atomic.Bool  // the kernel does not know RWF_DSYNC here
 
+	stored atomic.Pointer[extent] // see Allocation
+
 	policy policy
 	queue  queue
 	flush  flusher

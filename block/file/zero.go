@@ -23,6 +23,7 @@ func (f *File) FastZero(noHole bool) bool {
 // BLKDEV_ZERO_NOFALLBACK underneath, which unlike BLKDISCARD promises zeroes.
 func (f *File) zero(off, n int64, noHole bool) error {
 	unit := f.zeroUnit()
+	defer f.stored.Store(nil)
 	slot := f.ranges.lock(off&^(unit-1), (off+n+unit-1)&^(unit-1))
 	defer f.ranges.unlock(slot)
 

@@ -37,6 +37,9 @@ func TestForeignClients(t *testing.T) {
 		"--size=8M", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--fsync=64", "--end_fsync=1", "--verify_state_save=0")
 	tool(t, "qemu-io", "-f", "raw", "-c", "write -P 0xa5 1M 64k", "-c", "write -z 2M 64k", "-c", "discard 3M 64k",
 		"-c", "flush", "-c", "read -P 0xa5 1M 64k", "-c", "read -P 0 2M 64k", "-c", "read -P 0 3M 64k", uri)
+	if out := tool(t, "nbdinfo", "--map", "--totals", uri); !strings.Contains(out, "hole,zero") {
+		t.Errorf("a mirror on sparse files has no holes for its clients:\n%s", out)
+	}
 	saved := filepath.Join(t.TempDir(), "image")
 	tool(t, "nbdcopy", uri, saved)
 	a.must("secondary", "--force", "r0")
