@@ -21,7 +21,7 @@ type ChangeKind uint8
 const (
 	ChangeState    ChangeKind = iota + 1 // Old, New
 	ChangeSize                           // Sectors
-	ChangeNote                           // Note
+	ChangeNote                           // Note; New.Conn of NoteDryRun
 	ChangeDetached                       // the backing device has been closed
 )
 
@@ -32,6 +32,8 @@ type Change struct {
 	Old, New state.State
 	Sectors  uint64
 	Note     replication.Note
+	Rule     int // of NoteVerdict: the rule that decided, and its verdict
+	Verdict  int
 }
 
 // watchers are those who want to hear of changes.
@@ -131,7 +133,7 @@ func (r *Resource) note(e *replication.Effect) {
 	switch e.Note {
 	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError:
 		level = slog.LevelError
-	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict:
+	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun:
 	default:
 		level = slog.LevelWarn
 	}
@@ -142,6 +144,16 @@ func (r *Resource) note(e *replication.Effect) {
 	if e.Size != 0 {
 		attrs = append(attrs, slog.Uint64("size", uint64(e.Size)))
 	}
+	c := Change{Kind: ChangeNote, Volume: e.Vol, Note: e.Note}
+	switch e.Note {
+	case replication.NoteVerdict:
+		c.Rule, c.Verdict = int(e.Token), int(e.Result)
+		attrs = append(attrs, slog.Int("rule", c.Rule), slog.Int("verdict", c.Verdict))
+	case replication.NoteDryRun:
+		c.New.Conn = e.New.Conn
+		attrs = append(attrs, slog.String("would-become", e.New.Conn.String()), slog.Bool("full-resync", e.On))
+	default:
+	}
 	r.log.LogAttrs(r.ctx, level, e.Note.String(), attrs...) //nolint:sloglint // the texts of notes are constants of package replication
-	r.publish(Change{Kind: ChangeNote, Volume: e.Vol, Note: e.Note})
+	r.publish(c)
 }

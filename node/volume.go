@@ -32,6 +32,24 @@ type Volume struct {
 	disk    atomic.Pointer[backing] // nil: none
 
 	ops readOps
+
+	usersMu sync.Mutex
+	users   uint32 // guarded by usersMu: clients that have the volume open
+}
+
+// Open counts a client that uses the volume. A Primary in use does not give its role up by
+// itself when a split brain is decided against it (call-pri-lost-after-sb).
+func (v *Volume) Open() { v.countUsers(1) }
+
+// Release ends what Open began.
+func (v *Volume) Release() { v.countUsers(^uint32(0)) }
+
+func (v *Volume) countUsers(delta uint32) {
+	v.usersMu.Lock()
+	v.users += delta
+	v.res.loop.put(&replication.Event{Kind: replication.EvUsers, Vol: v.number, Size: v.users})
+	v.usersMu.Unlock()
+	v.res.loop.kick()
 }
 
 var _ block.Device = (*Volume)(nil)

@@ -303,7 +303,8 @@ func (r *Resource) demote(c command) {
 }
 
 // demoting is the first half for one volume: the state changes at once, the mark on
-// disk stays until the data and the bitmap are durable.
+// disk stays until the data and the bitmap are durable. The caller has seen that nothing
+// speaks against it, so it is a fact, also in the middle of a handshake.
 func (v *volume) demoting(c command) {
 	next := v.st
 	next.Role = state.Secondary
@@ -312,13 +313,13 @@ func (v *volume) demoting(c command) {
 		token = c.Token
 	}
 	if v.disk == nil || v.disk.metaBad {
-		v.wish(next)
+		v.force(next)
 		v.sendDemotion()
 		v.r.reply(token, state.Success)
 		return
 	}
 	v.disk.keepPrimary = true
-	v.wish(next)
+	v.force(next)
 	v.sendDemotion()
 	v.metaFlush(true)
 	v.afterPages(finishDemote, token)

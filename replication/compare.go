@@ -1,6 +1,9 @@
 package replication
 
-import "github.com/replblk/replblk/metadata"
+import (
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+)
 
 // verdict is the outcome of a comparison of generation UUIDs, from the own point
 // of view: positive, this node's data win; negative, the peer's do.
@@ -22,6 +25,18 @@ const (
 
 // full doubles a bitmap verdict.
 func (v verdict) full() bool { return v == sourceFull || v == targetFull }
+
+// leadsTo returns the connection state that a decided verdict leads to.
+func (v verdict) leadsTo() state.Conn {
+	switch {
+	case v > 0:
+		return state.WFBitMapS
+	case v < 0:
+		return state.WFBitMapT
+	default:
+		return state.Connected
+	}
+}
 
 // correction is what a rule wants changed in one of the two UUID sets before it
 // takes effect: a message of an earlier resync got lost.

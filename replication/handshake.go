@@ -113,6 +113,7 @@ func (v *volume) stateArrived(p state.State) bool {
 	next.Conn = afterReport(own.Conn, p.Conn)
 	if v.wantsHandshake(p) {
 		verdict, ok := v.syncHandshake(p.Role, peerDisk)
+		next.Role = v.st.Role // lost, if that was the price
 		switch {
 		case ok:
 			next.Conn = verdict
@@ -231,7 +232,7 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		r.note(v, refusalNote(cmp.verdict))
 		return 0, false
 	}
-	if !r.conn.tentative && !r.conn.peerTentative {
+	if !r.dryRun() {
 		v.correct(cmp.correction)
 	}
 	hg := overrideByDisk(cmp.verdict, myDisk, peerDisk)
@@ -245,23 +246,22 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		return 0, false
 	case hg < 0 && v.st.Role == state.Primary && v.st.Disk >= state.Consistent && !v.mayLosePrimary():
 		return 0, false
-	case r.conn.tentative || r.conn.peerTentative:
+	case r.dryRun():
+		e := r.note(v, NoteDryRun)
+		e.New.Conn, e.On = hg.leadsTo(), hg.full()
 		return 0, false
 	}
 	if hg.full() {
 		v.setAllBits()
 	}
-	switch {
-	case hg > 0:
-		return state.WFBitMapS, true
-	case hg < 0:
-		return state.WFBitMapT, true
-	}
-	if v.disk.bm.Weight() > 0 && myDisk > state.Inconsistent {
+	if hg == noSync && v.disk.bm.Weight() > 0 && myDisk > state.Inconsistent {
 		r.note(v, NoteBitsWithoutResync)
 	}
-	return state.Connected, true
+	return hg.leadsTo(), true
 }
+
+// dryRun says whether either operator only wants to know what would happen.
+func (r *Resource) dryRun() bool { return r.conn.tentative || r.conn.peerTentative }
 
 func refusalNote(v verdict) Note {
 	if v == unrelated {
@@ -310,6 +310,10 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
 			selfChanges: v.announced, peerChanges: v.peerUUIDs.bits, selfPrimary: v.st.Role == state.Primary,
 			peerPrimary: peerRole == state.Primary, resolve: r.conn.resolve}
 		decided := c.recover(r.cfg.AfterSB)
+		if decided == target && c.selfPrimary && c.policy(r.cfg.AfterSB) == SBCallHelper && !r.stepDown() {
+			r.handler(v, HandlerPriLostAfterSB)
+			decided = split
+		}
 		if decided != split && hg == split {
 			decided *= 2
 		}
@@ -327,6 +331,22 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
 	default:
 		return split
 	}
+}
+
+// stepDown makes a Primary that has lost a split brain Secondary before its changes go,
+// unless somebody uses it: a client must not find other data under it (spec 7.6).
+func (r *Resource) stepDown() bool {
+	idle := r.ios.inUse() == 0 && len(r.tl.closed) == 0
+	for _, v := range r.vols {
+		idle = idle && v.frozen == 0 && v.users == 0
+	}
+	if !idle || r.dryRun() {
+		return idle
+	}
+	for _, v := range r.vols {
+		v.demoting(command{})
+	}
+	return true
 }
 
 // correct repairs what a lost packet of an earlier resync left behind.

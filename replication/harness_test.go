@@ -42,6 +42,7 @@ type testNode struct {
 	gen      uint32
 	failing  map[Op]bool
 	handlers []Effect
+	notes    []Effect
 	replies  map[uint64]state.Result
 	outcome  map[ReqID]Outcome
 	stuck    bool // metadata operations are not answered
@@ -271,6 +272,7 @@ func (n *testNode) execute(e *Effect) {
 	case FxHandler:
 		n.handlers = append(n.handlers, *e)
 	case FxNote:
+		n.notes = append(n.notes, *e)
 		n.p.printf("%s: note %v", n.name, e.Note)
 	default:
 	}

@@ -54,6 +54,7 @@ type volume struct {
 	pending     *Attach
 
 	frozen  int    // reasons to hold requests and completions until metadata is durable
+	users   uint32 // clients that hold the volume open
 	held    []ioID // requests that wait for the state to accept I/O
 	waiting []ioID // writes that wait for an overlapping one, in order of arrival
 	done    []ioID // finished requests whose completion waits for frozen to end
@@ -150,6 +151,10 @@ func (r *Resource) dispatch(ev *Event) {
 		}
 	case EvAdmin:
 		r.command(ev.Admin)
+	case EvUsers:
+		if v := r.volume(ev.Vol); v != nil {
+			v.users = ev.Size
+		}
 	case EvHandler:
 		if ev.IO.class() == classFence {
 			r.fenced(ev.Exit)

@@ -11,8 +11,20 @@ type contest struct {
 	resolve         bool // RESOLVE_CONFLICTS: breaks ties on exactly one side
 }
 
+// policy returns the policy in force: the one for as many primaries as there are.
+func (c contest) policy(afterSB [3]Policy) Policy {
+	n := 0
+	for _, primary := range []bool{c.selfPrimary, c.peerPrimary} {
+		if primary {
+			n++
+		}
+	}
+	return afterSB[n]
+}
+
 // recover decides a split brain by policy: target discards the own changes,
-// source the peer's, split leaves it to the operator.
+// source the peer's, split leaves it to the operator. With SBCallHelper a Primary that
+// is to be the target must first cease to be one; that is the caller's part.
 func (c contest) recover(afterSB [3]Policy) verdict {
 	switch {
 	case c.selfPrimary && c.peerPrimary:
@@ -86,7 +98,7 @@ func (c contest) onePrimary(afterSB [3]Policy) verdict {
 			return v
 		}
 		return split
-	case SBViolently:
+	case SBViolently, SBCallHelper:
 		return c.noPrimary(afterSB[0])
 	case SBDiscardSecondary:
 		return winIf(c.selfPrimary)
@@ -96,7 +108,7 @@ func (c contest) onePrimary(afterSB [3]Policy) verdict {
 }
 
 func (c contest) twoPrimaries(afterSB [3]Policy) verdict {
-	if afterSB[2] == SBViolently {
+	if afterSB[2] == SBViolently || afterSB[2] == SBCallHelper {
 		return c.noPrimary(afterSB[0])
 	}
 	return split

@@ -50,6 +50,7 @@ const (
 	EvAttach                        // Vol, Attach: the backing device was opened and its metadata read
 	EvAdmin                         // an operator's command: Admin
 	EvHandler                       // a handler ended: IO, Exit
+	EvUsers                         // Size clients hold the volume Vol open now
 )
 
 // Op is what a disk effect or an application request does.
@@ -200,6 +201,9 @@ const (
 	// FxSize: the size of Vol is now Sector sectors.
 	FxSize
 	// FxNote: something an operator should read: Note, Vol, Sector/Size where it says so.
+	// NoteVerdict has the number of the rule of spec 7.4 in Token and its verdict in
+	// Result; NoteDryRun what the connection would become in New.Conn, and On for a
+	// full resync.
 	FxNote
 )
 
@@ -331,6 +335,7 @@ const (
 	NotePeerDiskTooSmall
 	NoteVerdict
 	NoteFenceFailed
+	NoteDryRun
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -339,7 +344,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"peer does not answer pings", "peer does not acknowledge writes in time", "local disk failed", "metadata I/O failed",
 	"resync started", "resync finished", "resync finished with failed blocks", "generations are equal but bits are set: resync from the side that has them",
 	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared",
-	"the fence-peer handler did not fence the peer, I/O may stay suspended"}
+	"the fence-peer handler did not fence the peer, I/O may stay suspended",
+	"tentative connection, nothing was changed"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
+	"github.com/replblk/replblk/node"
 )
 
 // aoeExport is a volume under an AoE address, on all interfaces that its section lists.
@@ -22,6 +24,21 @@ type aoeExport struct {
 	cfg    *config.AoETarget
 	target *aoe.Target
 	ports  []*aoePort
+	open   atomic.Bool // the target serves, and so uses the volume
+}
+
+// serve makes the target answer or fall silent. There is no telling whether a client
+// uses it, so a target that answers counts as used.
+func (e *aoeExport) serve(r *node.Resource, on bool) {
+	e.target.SetServing(on)
+	if e.open.Swap(on) == on || r == nil {
+		return
+	}
+	if v := r.Volume(uint16(e.cfg.Volume)); on {
+		v.Open()
+	} else {
+		v.Release()
+	}
 }
 
 // aoePort serves all targets of one interface.

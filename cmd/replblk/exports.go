@@ -13,6 +13,7 @@ import (
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
 	"github.com/replblk/replblk/nbd"
+	"github.com/replblk/replblk/node"
 	"github.com/replblk/replblk/replication/state"
 )
 
@@ -143,15 +144,18 @@ func (m *managed) nbdExport(cfg *config.NBDExport) nbd.Export {
 			case m.closing.Load():
 				return nil, fmt.Errorf("resource %s is about to become Secondary", m.name())
 			}
-			return r.Volume(uint16(cfg.Volume)), nil
+			v := r.Volume(uint16(cfg.Volume))
+			v.Open()
+			return v, nil
 		},
+		Close: func(d block.Device) { d.(*node.Volume).Release() },
 	}
 }
 
 // hush makes the exports silent: what was begun is answered, nothing new is begun.
 func (m *managed) hush(ctx context.Context) error {
 	for _, e := range m.aoe {
-		e.target.SetServing(false)
+		e.serve(m.res.Load(), false)
 	}
 	errs := make([]error, len(m.nbd)+len(m.aoe))
 	var wg sync.WaitGroup
@@ -175,7 +179,7 @@ func (m *managed) announce() {
 		return
 	}
 	for _, e := range m.aoe {
-		e.target.SetServing(true)
+		e.serve(m.res.Load(), true)
 		for _, p := range e.ports {
 			p.port.Announce()
 		}
