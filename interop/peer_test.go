@@ -76,6 +76,7 @@ func (o options) config() node.Config {
 	if o.core != nil {
 		o.core(&c.Core)
 	}
+	c.Link.PingTimeout = time.Duration(c.Core.PingTimeoutTenths) * 100 * time.Millisecond
 	return c
 }
 

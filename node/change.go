@@ -34,6 +34,7 @@ type Change struct {
 	Note     replication.Note
 	Rule     int // of NoteVerdict: the rule that decided, and its verdict
 	Verdict  int
+	Full     bool // of NoteDryRun: a full resync
 }
 
 // watchers are those who want to hear of changes.
@@ -150,7 +151,7 @@ func (r *Resource) note(e *replication.Effect) {
 		c.Rule, c.Verdict = int(e.Token), int(e.Result)
 		attrs = append(attrs, slog.Int("rule", c.Rule), slog.Int("verdict", c.Verdict))
 	case replication.NoteDryRun:
-		c.New.Conn = e.New.Conn
+		c.New.Conn, c.Full = e.New.Conn, e.On
 		attrs = append(attrs, slog.String("would-become", e.New.Conn.String()), slog.Bool("full-resync", e.On))
 	default:
 	}

@@ -26,6 +26,14 @@ const (
 // full doubles a bitmap verdict.
 func (v verdict) full() bool { return v == sourceFull || v == targetFull }
 
+// contradicts says whether two nodes that come to these verdicts, each from its own point
+// of view, would not do the same. The table has such pairs among the sets that nobody but
+// an operator can make: both nodes would be sources, or both targets.
+func (v verdict) contradicts(peer verdict) bool {
+	decided := func(x verdict) bool { return x >= targetFull && x <= sourceFull }
+	return decided(v) && decided(peer) && v.leadsTo() != (-peer).leadsTo()
+}
+
 // leadsTo returns the connection state that a decided verdict leads to.
 func (v verdict) leadsTo() state.Conn {
 	switch {

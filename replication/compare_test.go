@@ -137,3 +137,17 @@ func TestSplitBrainPoliciesAreMirrored(t *testing.T) {
 		}
 	}
 }
+
+// U13: sets made by hand for which the table has both nodes copy, or none of them.
+func TestContradictionIsFound(t *testing.T) {
+	self, peer := generations{UUIDs: metadata.UUIDs{uA, uB}}, generations{UUIDs: metadata.UUIDs{uB, uA}} // each was made from the other
+	x, y := compare(self, peer, 101, true, true), compare(peer, self, 101, true, false)
+	if x.verdict != target || y.verdict != target || !x.verdict.contradicts(y.verdict) {
+		t.Errorf("verdicts %+v and %+v", x, y)
+	}
+	for _, tc := range [][2]verdict{{source, target}, {sourceFull, target}, {noSync, noSync}, {split, source}, {unrelated, unrelated}, {splitAuto, splitAuto}} {
+		if tc[0].contradicts(tc[1]) || tc[1].contradicts(tc[0]) {
+			t.Errorf("%v contradicts", tc)
+		}
+	}
+}

@@ -298,16 +298,25 @@ func (r *Resource) giveUp(n Note) {
 // both must refuse or a disconnect that it has agreed to: it is given time to read what we
 // sent and to close the sockets, because a kernel complains about a peer that is faster.
 func (r *Resource) part(n Note) {
+	if r.leave(state.Disconnecting) {
+		r.conn.giveUp = true
+		if n != NoteNone {
+			r.note(nil, n)
+		}
+	}
+}
+
+// leave ends the connection because of cause, after giving the peer time to do so first.
+// It returns false if it is on its way out already.
+func (r *Resource) leave(cause state.Conn) bool {
 	c := &r.conn
 	if c.phase == phaseDown || c.closing {
-		return
+		return false
 	}
-	if n != NoteNone {
-		r.note(nil, n)
-	}
-	c.giveUp, c.closing = true, true
+	c.closing = true
 	c.closeAt = r.now + Second
-	r.setConn(state.Disconnecting)
+	r.setConn(cause)
+	return true
 }
 
 // protocolError ends the connection because the peer broke the protocol.

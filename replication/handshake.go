@@ -131,10 +131,11 @@ func (v *volume) stateArrived(p state.State) bool {
 }
 
 // refuseConnection ends a connection whose two copies cannot be brought together.
-// After a dry run the peer comes again to try in earnest.
+// After a dry run the peer comes again to try in earnest; it must have had the time to read
+// what it wanted to know.
 func (v *volume) refuseConnection() {
 	if v.r.conn.peerTentative {
-		v.r.protocolError()
+		v.r.leave(state.ProtocolError)
 		return
 	}
 	v.r.part(NoteNone)
@@ -223,9 +224,10 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	}
 	r := v.r
 	s := r.session()
-	cmp := compare(generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary},
-		generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary},
-		s.Version, s.Features.Has(wire.FeatureWriteSame), r.conn.resolve)
+	self := generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary}
+	peer := generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary}
+	rule41 := s.Features.Has(wire.FeatureWriteSame)
+	cmp := compare(self, peer, s.Version, rule41, r.conn.resolve)
 	e := r.note(v, NoteVerdict)
 	e.Token, e.Result = uint64(cmp.rule), state.Result(cmp.verdict)
 	if cmp.verdict <= unrelated {
@@ -236,7 +238,11 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		v.correct(cmp.correction)
 	}
 	hg := overrideByDisk(cmp.verdict, myDisk, peerDisk)
-	hg = v.splitBrain(hg, peerRole)
+	if hg == cmp.verdict && hg.contradicts(compare(peer, self, s.Version, rule41, !r.conn.resolve).verdict) {
+		r.note(v, NoteContradiction)
+		return 0, false
+	}
+	hg, resigns := v.splitBrain(hg, peerRole)
 	switch {
 	case hg == split:
 		r.note(v, NoteSplitBrain)
@@ -244,7 +250,7 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		return 0, false
 	case hg > 0 && myDisk <= state.Inconsistent:
 		return 0, false
-	case hg < 0 && v.st.Role == state.Primary && v.st.Disk >= state.Consistent && !v.mayLosePrimary():
+	case hg < 0 && !resigns && v.st.Role == state.Primary && v.st.Disk >= state.Consistent && !v.mayLosePrimary():
 		return 0, false
 	case r.dryRun():
 		e := r.note(v, NoteDryRun)
@@ -298,10 +304,11 @@ func overrideByDisk(hg verdict, mine, peer state.Disk) verdict {
 }
 
 // splitBrain resolves a split brain by the configured policies or by an operator's
-// decision, if there is any.
-func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
+// decision, if there is any. resigns: this node ceases to be Primary because of it, or
+// would if this was not a dry run.
+func (v *volume) splitBrain(hg verdict, peerRole state.Role) (_ verdict, resigns bool) {
 	if hg != splitAuto && hg != split {
-		return hg
+		return hg, false
 	}
 	r := v.r
 	r.handler(v, HandlerInitialSplitBrain)
@@ -310,9 +317,11 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
 			selfChanges: v.announced, peerChanges: v.peerUUIDs.bits, selfPrimary: v.st.Role == state.Primary,
 			peerPrimary: peerRole == state.Primary, resolve: r.conn.resolve}
 		decided := c.recover(r.cfg.AfterSB)
-		if decided == target && c.selfPrimary && c.policy(r.cfg.AfterSB) == SBCallHelper && !r.stepDown() {
-			r.handler(v, HandlerPriLostAfterSB)
-			decided = split
+		if decided == target && c.selfPrimary && c.policy(r.cfg.AfterSB) == SBCallHelper {
+			if resigns = r.stepDown(); !resigns {
+				r.handler(v, HandlerPriLostAfterSB)
+				decided = split
+			}
 		}
 		if decided != split && hg == split {
 			decided *= 2
@@ -320,16 +329,16 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) verdict {
 		hg = decided
 	}
 	if hg != split {
-		return hg
+		return hg, resigns
 	}
 	peerDiscards := v.peerUUIDs.flags&flagDiscard != 0
 	switch mine := r.conn.discardMyData; {
 	case mine && !peerDiscards:
-		return target
+		return target, false
 	case peerDiscards && !mine:
-		return source
+		return source, false
 	default:
-		return split
+		return split, false
 	}
 }
 

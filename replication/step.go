@@ -336,6 +336,7 @@ const (
 	NoteVerdict
 	NoteFenceFailed
 	NoteDryRun
+	NoteContradiction
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -345,7 +346,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"resync started", "resync finished", "resync finished with failed blocks", "generations are equal but bits are set: resync from the side that has them",
 	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared",
 	"the fence-peer handler did not fence the peer, I/O may stay suspended",
-	"tentative connection, nothing was changed"}
+	"tentative connection, nothing was changed",
+	"the generations of the two nodes contradict each other, connection refused"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }
