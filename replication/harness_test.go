@@ -45,7 +45,8 @@ type testNode struct {
 	notes    []Effect
 	replies  map[uint64]state.Result
 	outcome  map[ReqID]Outcome
-	stuck    bool // metadata operations are not answered
+	stuck    bool   // metadata operations are not answered
+	unsaid   []IOID // answers kept back by stuck
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -245,7 +246,9 @@ func (n *testNode) execute(e *Effect) {
 			n.pages[e.Sector] = block
 		}
 	case FxMetaNotify:
-		if !n.stuck {
+		if n.stuck {
+			n.unsaid = append(n.unsaid, e.IO)
+		} else {
 			n.post(Event{Kind: EvMeta, IO: e.IO})
 		}
 	case FxComplete:

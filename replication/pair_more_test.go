@@ -280,3 +280,38 @@ func TestActivityLogStarvationEndsByBarriers(t *testing.T) {
 	}
 	p.equal(t)
 }
+
+// The source of a resync loses its disk before the first block. What the target has is
+// as old as before (R11; kill-points found it declared UpToDate).
+func TestSourceFailsBeforeTheResyncBegins(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.apart = true
+	p.cut()
+	p.tick(2)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	a.stuck = true // b waits for the sync UUID, which a has to write first
+	p.apart = false
+	p.tick(3)
+	if c := b.r.State(0).Conn; c != state.WFSyncUUID {
+		t.Fatalf("b is %v\n%s", c, p.take())
+	}
+	for _, io := range a.unsaid {
+		a.post(Event{Kind: EvMeta, IO: io, Err: DiskIOError})
+	}
+	a.stuck = false
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary Diskless/Outdated", "Connected Secondary/Primary Outdated/Diskless")
+	id := a.request(OpRead, 8, 4096, 0)
+	p.tick(2)
+	if a.outcome[id] == OK {
+		t.Fatalf("read of a lost block: %v\n%s", a.reqs[id][0], p.take())
+	}
+	a.attach()
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	if p.equal(t); b.data[8] != 5 {
+		t.Fatal("the write is lost")
+	}
+}

@@ -18,13 +18,10 @@ func Sanitize(old, want State, r Rules, neg Negotiation) State {
 	if s.Conn == StandAlone && s.Disk == Diskless && s.Role == Secondary { // 2
 		s.AftrIsp = false
 	}
-	if s.Conn > Connected && (s.Disk <= Failed || s.PeerDisk <= Failed) { // 3
-		s.Conn = Connected // resync or verify aborted
-	}
+	abort(&s)
 	settleWithoutPeer(&s, neg)
 	if s.Conn >= Connected && s.Conn < Ahead { // 5
-		s.Disk = confirm(s.Disk)
-		s.PeerDisk = confirm(s.PeerDisk)
+		s.Disk, s.PeerDisk = confirm(s.Disk, s.PeerDisk), confirm(s.PeerDisk, s.Disk)
 	}
 	clampDisks(&s)
 	if r.Fencing == ResourceAndStonith && needsFencing(s) && !needsFencing(old) { // 7
@@ -50,6 +47,19 @@ func forgetPeer(s *State) {
 	}
 }
 
+// abort is rule 3: a resync or verify ends with one of its disks. The copy that was to be
+// brought up to date stays what it was, outdated; the kernel calls it UpToDate if not one
+// block was transferred yet.
+func abort(s *State) {
+	if s.Conn <= Connected || s.Disk > Failed && s.PeerDisk > Failed {
+		return
+	}
+	if s.Conn == WFBitMapS && s.PeerDisk == Consistent {
+		s.PeerDisk = Outdated
+	}
+	s.Conn = Connected
+}
+
 // settleWithoutPeer is rule 4: the peer went away during the negotiation about a
 // fresh disk. The disk is usable if it holds the data last shown to the
 // application, else it must go.
@@ -64,9 +74,10 @@ func settleWithoutPeer(s *State, neg Negotiation) {
 }
 
 // confirm is rule 5 for one disk: a connection without a resync says that
-// doubtful data are good after all.
-func confirm(d Disk) Disk {
-	if d == Consistent || d == Outdated {
+// doubtful data are good after all. Outdated data are not, if there is nothing to compare
+// them with.
+func confirm(d, other Disk) Disk {
+	if d == Consistent || d == Outdated && other > Failed {
 		return UpToDate
 	}
 	return d
