@@ -6,6 +6,7 @@ TOOLS    := $(CURDIR)/.tools
 LINT     := $(TOOLS)/golangci-lint-v2.15.0
 SEED     ?=
 RUNS     ?= 2500
+POINTS   ?= 2000
 FUZZTIME ?= 30s
 PKGS     := ./...
 # Pure packages: what must stay free of I/O, and what coverage is counted for.
@@ -13,10 +14,10 @@ PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state 
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build deps test check unit race sim fuzz bench demo interop cover clean
+.PHONY: help build deps test check unit race sim kill-points fuzz bench demo interop cover clean
 
 help: ## print this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
 
 build: ## static replblk and vblade into bin/
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
@@ -41,6 +42,9 @@ race: ## the same under the race detector, without what only real programs show
 
 sim: ## simulated clusters: RUNS seeds, or one SEED
 	$(GO) test ./sim -run 'TestSim$$' -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,-sim.runs=$(RUNS))
+
+kill-points: build deps ## kill real daemons, or fail their disks, at POINTS system calls
+	$(GO) run ./soak kill-points -points $(POINTS) $(if $(SEED),-seed $(SEED))
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -44,10 +44,11 @@ var allowed = map[string][]string{
 	"internal/metrics":   {"internal/control", "block", "nbd", "aoe"},
 	"internal/nbdclient": nil,
 	"internal/tlstest":   nil,
+	"internal/chaos":     {"internal/control", "internal/nbdclient"},
 }
 
 // top are folders whose packages may import anything but the simulator.
-var top = []string{"cmd", "bench", "interop", "demo", "internal/daemon"}
+var top = []string{"cmd", "bench", "interop", "demo", "soak", "internal/daemon"}
 
 // pure packages take bytes and events; these imports would let them reach outside.
 var (

@@ -84,9 +84,15 @@ func (l *Ledger) Acknowledged() (writes, blocks int) {
 	return l.acked, len(l.blocks)
 }
 
+// Reader is what a Ledger checks: a Client, or a disk behind its back.
+type Reader interface {
+	// Read fills p from byte off.
+	Read(p []byte, off uint64) error
+}
+
 // Check reads every block and returns an error for the first that does not hold what
 // it must. What it finds settles all doubts. It must not run beside Fill.
-func (l *Ledger) Check(c *Client) error {
+func (l *Ledger) Check(c Reader) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	buf, want := make([]byte, BlockSize), make([]byte, BlockSize)

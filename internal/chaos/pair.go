@@ -1,0 +1,150 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/replblk/replblk/internal/control"
+)
+
+// Options of a Pair.
+type Options struct {
+	Binary  string // replblk
+	Dir     string // is made if it is not there; disks, sockets and logs lie in it
+	SizeMiB int    // of the disks
+	Net     string // more of the net section
+	Disk    string // more of the disk section
+	Links   bool   // the daemons talk through Proxies
+}
+
+// Pair is two nodes that mirror one volume, on this machine.
+type Pair struct {
+	Hosts [2]*Host
+	// Proxies carry what Hosts[i] dials, if Options.Links is set.
+	Proxies [2]*Proxy
+	Size    uint64 // of the volume in bytes, once it is attached
+}
+
+// NewPair writes configurations and metadata for two nodes whose daemons do not run.
+func NewPair(ctx context.Context, o Options) (*Pair, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	p := &Pair{}
+	var addr, dial [2]string
+	for i, name := range []string{"a", "b"} {
+		p.Hosts[i] = &Host{Name: name, dir: o.Dir, binary: o.Binary}
+		var err error
+		if addr[i], err = freeAddress(); err != nil {
+			return nil, err
+		}
+		dial[i] = addr[i]
+	}
+	for i := range p.Hosts {
+		if !o.Links {
+			break
+		}
+		proxy, err := NewProxy(addr[1-i])
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.Proxies[i], dial[1-i] = proxy, proxy.Address()
+	}
+	for i, h := range p.Hosts {
+		peer := p.Hosts[1-i]
+		res := fmt.Sprintf("resource %s {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; %s }\n disk { %s }\n"+
+			" on %s { address %s; disk %q; }\n on %s { address %s; disk %q; }\n}\n",
+			Resource, o.Net, o.Disk, h.Name, addr[i], h.Path(".img"), peer.Name, dial[1-i], peer.Path(".img"))
+		conf := fmt.Sprintf("control { socket %q; }\nnbd %s { listen \"unix:%s\"; resource %s; }\n", h.Path(".ctl"), Resource, h.Path(".nbd"), Resource)
+		err := errors.Join(
+			os.WriteFile(h.Path(".res"), []byte(res), 0o600),
+			os.WriteFile(h.Path(".conf"), []byte(conf), 0o600),
+			os.WriteFile(h.Path(".img"), nil, 0o600),
+			os.Truncate(h.Path(".img"), int64(o.SizeMiB)<<20))
+		if err == nil {
+			_, err = h.Tool(ctx, "create-md", "--force", Resource)
+		}
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	return p, nil
+}
+
+// freeAddress finds a port of the loopback interface that nobody uses.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	addr := l.Addr().String()
+	return addr, l.Close()
+}
+
+// Begin starts both daemons and declares the empty disks equal.
+func (p *Pair) Begin(ctx context.Context) error {
+	for _, h := range p.Hosts {
+		if err := h.Start(nil); err != nil {
+			return err
+		}
+	}
+	for _, h := range p.Hosts {
+		if _, err := h.WaitFor(ctx, 15*time.Second, "connection", func(r *control.Resource) bool { return r.Connection == "Connected" }); err != nil {
+			return err
+		}
+	}
+	if err := p.Hosts[0].Do(ctx, control.Request{Command: "new-current-uuid", ClearBitmap: true}); err != nil {
+		return err
+	}
+	return p.WaitInSync(ctx, 15*time.Second)
+}
+
+// WaitInSync waits until both nodes say that their disks are equal.
+func (p *Pair) WaitInSync(ctx context.Context, d time.Duration) error {
+	for _, h := range p.Hosts {
+		r, err := h.WaitFor(ctx, d, "sync", InSync)
+		if err != nil {
+			return err
+		}
+		p.Size = r.Volumes[0].Size
+	}
+	return nil
+}
+
+// Close kills what runs and takes the proxies away. The files stay.
+func (p *Pair) Close() error {
+	for i, h := range p.Hosts {
+		if h != nil {
+			h.Signal(syscall.SIGCONT)
+			_ = h.End(syscall.SIGKILL) // being killed is how it should end
+		}
+		if p.Proxies[i] != nil {
+			p.Proxies[i].Close()
+		}
+	}
+	return nil
+}
+
+// Keep copies logs and disks to a folder, for who wants to know what happened.
+func (p *Pair) Keep(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range p.Hosts {
+		for _, suffix := range []string{".log", ".img", ".res", ".strace"} {
+			text, err := os.ReadFile(h.Path(suffix))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			errs = append(errs, err, os.WriteFile(filepath.Join(dir, h.Name+suffix), text, 0o600))
+		}
+	}
+	return errors.Join(errs...)
+}
