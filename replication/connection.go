@@ -254,10 +254,9 @@ func (r *Resource) exchangeParameters() {
 		v.peerUUIDs = peerUUIDs{}
 		v.sendSyncParam()
 		v.sendSizes(0)
-		if v.st.Disk >= state.Negotiating {
-			v.sendUUIDs(0)
+		if !v.tellLater() {
+			v.introduce()
 		}
-		v.sendState()
 	}
 	c.paramsSent = true
 	r.setConn(state.WFReportParams)
@@ -345,6 +344,7 @@ func (r *Resource) connDown(ev *Event) {
 		v.resetResync()
 		v.xfer = exchange{}
 		v.peerUUIDs = peerUUIDs{}
+		v.untold = 0
 		v.writePages()
 	}
 	r.changeLost()
@@ -401,6 +401,9 @@ func (r *Resource) connTick() {
 			r.lose(state.NetworkFailure, NotePeerSilent)
 		}
 		return
+	}
+	for _, v := range r.vols {
+		v.owedTick()
 	}
 	r.pingTick()
 	limit := Time(r.cfg.TimeoutTenths*r.cfg.KoCount) * 100 * Millisecond

@@ -86,3 +86,65 @@ func TestPromotionFencesFirst(t *testing.T) {
 		t.Fatalf("promotion: %v, %v\n%s", b.replies[token], b.r.State(0), p.take())
 	}
 }
+
+// A frozen Primary, a zombie, begins no generation of its own: the node that takes over
+// is the source when it comes back (P05, P07, X06; found by soak run).
+func TestFrozenPrimaryFollowsWhoTookOver(t *testing.T) {
+	p := newPair(fencingConfig(), fencingConfig())
+	a, b := establish(t, p)
+	generation := func(n *testNode) uint64 { return n.r.vols[0].disk.sb.UUIDs.Current() &^ 1 }
+	before := generation(a)
+	p.apart = true
+	p.cut()
+	p.settle()
+	lost := a.request(OpWrite, 8, 4096, 5)
+	p.tick(5)
+	a.handled(t, HandlerFencePeer, 1) // the witness has chosen b
+	b.admin(Admin{Kind: AdminPrimary})
+	p.tick(2)
+	b.handled(t, HandlerFencePeer, fencePeerKilled)
+	b.request(OpWrite, 80, 4096, 6)
+	p.tick(5)
+	if _, answered := a.outcome[lost]; answered || generation(a) != before {
+		t.Fatalf("a frozen Primary answered (%v) or went on to %x\n%s", answered, generation(a), p.take())
+	}
+	if generation(b) == before {
+		t.Fatal("b wrote alone in the old generation")
+	}
+	a.r, a.inbox, a.wants = New(fencingConfig()), nil, false // shot, and started again
+	a.attach()
+	a.admin(Admin{Kind: AdminConnect})
+	p.apart = false
+	p.tick(30)
+	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	if p.equal(t); a.data[80] != 6 {
+		t.Fatal("a misses b's write")
+	}
+}
+
+// The generation comes before the answer, once the peer is out of the way.
+func TestGenerationFollowsFencing(t *testing.T) {
+	p := newPair(fencingConfig(), fencingConfig())
+	a, _ := establish(t, p)
+	before := a.r.vols[0].disk.sb.UUIDs
+	p.apart = true
+	p.cut()
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(5)
+	a.stuck = true
+	a.handled(t, HandlerFencePeer, fencePeerKilled)
+	p.tick(1)
+	now := a.r.vols[0].disk.sb.UUIDs
+	if _, answered := a.outcome[id]; answered || now.Current() == before.Current() || now.Bitmap()|1 != before.Current()|1 {
+		t.Fatalf("answered %v, generations %x after %x\n%s", answered, now, before, p.take())
+	}
+	a.stuck = false
+	for _, io := range a.unsaid {
+		a.post(Event{Kind: EvMeta, IO: io})
+	}
+	p.tick(2)
+	if o, answered := a.outcome[id]; !answered || o != OK {
+		t.Fatalf("answered %v %v\n%s", answered, o, p.take())
+	}
+}

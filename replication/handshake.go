@@ -58,6 +58,7 @@ func (v *volume) syncParamArrived(p wire.SyncParam) {
 func (v *volume) uuidsArrived(p wire.UUIDs) {
 	v.peerUUIDs = peerUUIDs{known: true, bits: p.Bits, flags: uint64(p.Flags)}
 	v.peerUUIDs.UUIDs = [4]uint64{p.Current, p.Bitmap, p.History[0], p.History[1]}
+	v.tellOwed()
 	s := v.st
 	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
 		!metadata.SameUUID(v.exposed, p.Current) {
@@ -101,6 +102,7 @@ func (v *volume) stateArrived(p state.State) bool {
 	if !p.Valid() || p.Disk == state.DUnknown || p.Conn < state.WFConnection && v.st.Conn < state.Connected {
 		return false
 	}
+	v.tellOwed() // for a peer without a disk, which has no UUIDs
 	own := v.st
 	if own.Conn <= state.TearDown {
 		return true
@@ -115,6 +117,8 @@ func (v *volume) stateArrived(p state.State) bool {
 		verdict, ok := v.syncHandshake(p.Role, peerDisk)
 		next.Role = v.st.Role // lost, if that was the price
 		switch {
+		case ok && v.payLate(verdict):
+			return true
 		case ok:
 			next.Conn = verdict
 		case own.Disk == state.Negotiating:

@@ -48,6 +48,8 @@ type volume struct {
 	considered   bool   // "consider resync" (spec 7.5 step 6)
 	seq          uint32 // last sequence number sent (spec 6.7)
 	announced    uint64 // set bits in our last P_UUIDS
+	owing        bool   // a new data generation, see owed.go
+	untold       int    // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown

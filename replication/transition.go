@@ -90,6 +90,7 @@ func (v *volume) after(old, now state.State) {
 		v.writePages()
 	}
 	if old.Suspended() && !now.Suspended() {
+		v.payOwed(now)
 		v.releaseDone()
 	}
 	if replicationChanged(old, now) {
@@ -147,10 +148,7 @@ func (v *volume) afterPeerDisk(old, now state.State) {
 	if lostPeerData(old.PeerDisk, now.PeerDisk) &&
 		(now.Role == state.Primary || now.Peer == state.Primary || v.peerFailed(now)) &&
 		v.disk != nil && v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
-		v.newCurrent()
-		if now.Conn >= state.Connected {
-			v.sendUUIDs(0)
-		}
+		v.oweOrBegin(now)
 	}
 	if now.PeerDisk > state.Failed {
 		v.peerDetaches = false
