@@ -7,6 +7,7 @@ LINT     := $(TOOLS)/golangci-lint-v2.15.0
 SEED     ?=
 RUNS     ?= 2500
 POINTS   ?= 2000
+DURATION ?= 10m
 FUZZTIME ?= 30s
 PKGS     := ./...
 # Pure packages: what must stay free of I/O, and what coverage is counted for.
@@ -14,7 +15,7 @@ PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state 
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build deps test check unit race sim kill-points fuzz bench demo interop cover clean
+.PHONY: help build deps test check unit race sim kill-points soak fuzz bench demo interop cover clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
@@ -45,6 +46,9 @@ sim: ## simulated clusters: RUNS seeds, or one SEED
 
 kill-points: build deps ## kill real daemons, or fail their disks, at POINTS system calls
 	$(GO) run ./soak kill-points -points $(POINTS) $(if $(SEED),-seed $(SEED))
+
+soak: build deps ## cycles of fault, heal and compare with real daemons, for DURATION
+	$(GO) run ./soak run -duration $(DURATION) $(if $(SEED),-seed $(SEED))
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -21,6 +21,7 @@ type figures struct {
 	cycles      atomic.Int64
 	lost        atomic.Int64
 	differences atomic.Int64
+	judged      atomic.Int64 // operations that porcupine has judged
 
 	mu     sync.Mutex
 	acked  map[any]int    // guarded by mu: acknowledged writes by who counts them
@@ -101,6 +102,7 @@ func (f *figures) print(w io.Writer) {
 		{"cycles", f.cycles.Load()},
 		{"takeovers", f.takeovers.Load()},
 		{"comparisons of disks and ledger", f.checks.Load()},
+		{"operations judged by porcupine", f.judged.Load()},
 		{"acknowledged writes", int64(f.writes())},
 		{"acknowledged writes lost", f.lost.Load()},
 		{"blocks that differ", f.differences.Load()},

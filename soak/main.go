@@ -32,6 +32,8 @@ func run(ctx context.Context, args []string) error {
 	seed := flags.Uint64("seed", 0, "of everything random; 0: any")
 	points := flags.Int("points", 2000, "kill-points: how many")
 	parallel := flags.Int("parallel", 6, "kill-points: pairs at a time")
+	duration := flags.Duration("duration", 10*time.Minute, "run: for how long")
+	cycles := flags.Int("cycles", 0, "run: ends after so many, if not 0")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -49,6 +51,8 @@ func run(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "kill-points":
 		fig, err = killPoints(ctx, killOptions{binary: *binary, dir: work, points: *points, parallel: *parallel, seed: *seed})
+	case "run":
+		fig, err = soak(ctx, soakOptions{binary: *binary, dir: work, duration: *duration, cycles: *cycles, seed: *seed})
 	default:
 		return fmt.Errorf("no command %q", args[0])
 	}

@@ -7,18 +7,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// binary is the replblk under test, built once.
-var binary string
+// program is the replblk under test, built once.
+var program string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "soak-test-")
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "replblk")
-	cmd := exec.Command("go", "build", "-o", binary, "../cmd/replblk")
+	program = filepath.Join(dir, "replblk")
+	cmd := exec.Command("go", "build", "-o", program, "../cmd/replblk")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // strace counts the calls of the program that is shipped
 	if out, err := cmd.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("go build: %v\n%s", err, out))
@@ -54,7 +55,7 @@ func TestKillPoints(t *testing.T) {
 		t.Skip("real programs only: nothing of ours runs in this process")
 	}
 	const points = 150
-	fig, err := killPoints(t.Context(), killOptions{binary: binary, dir: memDir(t), points: points, parallel: 6, seed: 1})
+	fig, err := killPoints(t.Context(), killOptions{binary: program, dir: memDir(t), points: points, parallel: 6, seed: 1})
 	figuresOf(t, fig)
 	if err != nil {
 		t.Fatal(err)
@@ -65,5 +66,21 @@ func TestKillPoints(t *testing.T) {
 	}
 	if n := fig.checks.Load(); n < points/3 {
 		t.Errorf("only %d comparisons for %d points", n, points)
+	}
+}
+
+// Each fault of soak once (X02, X06, X07, E10, N01 to N04, N10, P07), judged by the ledger
+// and by porcupine.
+func TestSoakCycles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real programs only: nothing of ours runs in this process")
+	}
+	fig, err := soak(t.Context(), soakOptions{binary: program, dir: memDir(t), duration: 5 * time.Minute, cycles: len(faults), seed: 1})
+	figuresOf(t, fig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fig.cycles.Load() != int64(len(faults)) || fig.judged.Load() < 1000 || fig.writes() < 1000 {
+		t.Errorf("too little was done")
 	}
 }

@@ -21,6 +21,7 @@ type Options struct {
 	Net     string // more of the net section
 	Disk    string // more of the disk section
 	Links   bool   // the daemons talk through Proxies
+	Fence   bool   // fencing resource-and-stonith, with a witness: see Pair.Pardon
 }
 
 // Pair is two nodes that mirror one volume, on this machine.
@@ -58,13 +59,19 @@ func NewPair(ctx context.Context, o Options) (*Pair, error) {
 	}
 	for i, h := range p.Hosts {
 		peer := p.Hosts[1-i]
+		disk := o.Disk
+		if o.Fence {
+			disk += " fencing resource-and-stonith;"
+		}
 		res := fmt.Sprintf("resource %s {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; %s }\n disk { %s }\n"+
+			" handlers { fence-peer %q; }\n"+
 			" on %s { address %s; disk %q; }\n on %s { address %s; disk %q; }\n}\n",
-			Resource, o.Net, o.Disk, h.Name, addr[i], h.Path(".img"), peer.Name, dial[1-i], peer.Path(".img"))
+			Resource, o.Net, disk, h.Path(".fence"), h.Name, addr[i], h.Path(".img"), peer.Name, dial[1-i], peer.Path(".img"))
 		conf := fmt.Sprintf("control { socket %q; }\nnbd %s { listen \"unix:%s\"; resource %s; }\n", h.Path(".ctl"), Resource, h.Path(".nbd"), Resource)
 		err := errors.Join(
 			os.WriteFile(h.Path(".res"), []byte(res), 0o600),
 			os.WriteFile(h.Path(".conf"), []byte(conf), 0o600),
+			os.WriteFile(h.Path(".fence"), []byte(fmt.Sprintf(fenceScript, p.claim(), h.Name)), 0o700), //nolint:gosec // it is to be run
 			os.WriteFile(h.Path(".img"), nil, 0o600),
 			os.Truncate(h.Path(".img"), int64(o.SizeMiB)<<20))
 		if err == nil {
@@ -76,6 +83,20 @@ func NewPair(ctx context.Context, o Options) (*Pair, error) {
 	}
 	return p, nil
 }
+
+// fenceScript is the witness: the first node that asks may go on, and is told that its
+// peer was shot (7). The other one is not answered well (1) and must wait.
+const fenceScript = `#!/bin/sh
+mkdir %[1]q 2>/dev/null && echo %[2]s > %[1]q/by
+[ "$(cat %[1]q/by)" = %[2]s ] && exit 7
+exit 1
+`
+
+// claim is the folder that the witness makes.
+func (p *Pair) claim() string { return filepath.Join(p.Hosts[0].dir, "claim") }
+
+// Pardon makes the witness forget who was fenced. The nodes must be in sync.
+func (p *Pair) Pardon() error { return os.RemoveAll(p.claim()) }
 
 // freeAddress finds a port of the loopback interface that nobody uses.
 func freeAddress() (string, error) {
