@@ -34,6 +34,7 @@ check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
 	$(GO) vet $(PKGS)
 	$(LINT) run $(PKGS)
 	$(GO) test ./internal/lint
+	@$(GO) test ./internal/lint -run 'TestCatalogue$$' -v | grep 'fault catalogue'
 
 unit: build ## unit, golden and process-level tests, fuzz corpora
 	$(GO) test -timeout 20m $(PKGS)
