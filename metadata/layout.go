@@ -237,6 +237,22 @@ func (l Layout) capacity(backingSectors uint64) uint64 {
 	return c
 }
 
+// Grown returns where the metadata belongs after the data device has got another size.
+// Internal metadata moves with the end of the device; external metadata stays, and only
+// the room for data follows. It fails if the metadata would leave no room.
+func (l Layout) Grown(backingSectors uint64) (Layout, error) {
+	if l.Placement.kind == kindInternal {
+		return NewLayout(l.Placement, backingSectors, 0, l.Striping)
+	}
+	l.DataSectors = l.capacity(backingSectors)
+	return l, nil
+}
+
+// Moved says whether metadata that lies as l says must move to lie as n says.
+func (l Layout) Moved(n Layout) bool {
+	return l.Superblock != n.Superblock || l.ActivityLog != n.ActivityLog || l.Bitmap != n.Bitmap
+}
+
 // First returns the first sector that belongs to the metadata.
 func (l Layout) First() uint64 { return min(l.Superblock, l.Bitmap) }
 

@@ -56,17 +56,16 @@ type Superblock struct {
 
 // NewSuperblock returns what create-md writes for the layout (section 2.8).
 func NewSuperblock(l Layout) Superblock {
-	return Superblock{
-		UUIDs:          UUIDs{SlotCurrent: JustCreated},
-		Flags:          ALClean,
-		MDSizeSectors:  uint32(l.MetaSectors),
-		ALOffset:       l.ALOffset(),
-		ALExtents:      DefaultALExtents,
-		BMOffset:       l.BMOffset(),
-		BytesPerBit:    BytesPerBit,
-		ALStripes:      l.Striping.Stripes,
-		ALStripeSize4K: l.Striping.StripeSize4K,
-	}
+	sb := Superblock{UUIDs: UUIDs{SlotCurrent: JustCreated}, Flags: ALClean, ALExtents: DefaultALExtents, BytesPerBit: BytesPerBit}
+	sb.SetLayout(l)
+	return sb
+}
+
+// SetLayout makes the superblock name the places of l.
+func (sb *Superblock) SetLayout(l Layout) {
+	sb.MDSizeSectors = uint32(l.MetaSectors)
+	sb.ALOffset, sb.BMOffset = l.ALOffset(), l.BMOffset()
+	sb.ALStripes, sb.ALStripeSize4K = l.Striping.Stripes, l.Striping.StripeSize4K
 }
 
 // AppendTo appends the 4096 bytes of the superblock to b.

@@ -43,6 +43,15 @@ func ApplyAL(s Store, p metadata.Placement, o ApplyOptions) (ApplyResult, error)
 	if err != nil {
 		return r, err
 	}
+	if m.Superblock.Flags.Has(metadata.FullSync) && !o.AsDRBD {
+		// Every block is out of sync already, so the log has nothing to add; and it may not
+		// be there, if the metadata was being moved (see Move).
+		r.Reinit = true
+		if err := m.initLog(); err != nil {
+			return r, err
+		}
+		return r, m.finishApply(&r)
+	}
 	log, err := m.readLog()
 	if err != nil {
 		return r, err
