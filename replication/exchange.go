@@ -142,7 +142,7 @@ func (v *volume) makeSyncUUID() {
 	u := &v.disk.sb.UUIDs
 	u.RotateSet(metadata.SlotBitmap, u.SyncUUID(v.r.random()), v.st.Role == state.Primary)
 	v.superChanged()
-	v.afterSuper(enterSource, 0)
+	v.afterSuper(enterSource, v.era)
 }
 
 // becomeSource starts the resync. From here on writes are replicated again, so the sync
@@ -181,7 +181,7 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 	v.force(next)
 	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
 	v.setCurrent(uuid)
-	v.afterSuper(enterTarget, 0)
+	v.afterSuper(enterTarget, v.era)
 	return true
 }
 

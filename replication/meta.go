@@ -46,6 +46,11 @@ const (
 	finishSource                         // the bitmap of a finished source is durable
 )
 
+// resync says whether it is a step of a resync: its argument is volume.era.
+func (do afterMeta) resync() bool {
+	return do == enterSource || do == enterTarget || do == finishTarget || do == sealUUIDs || do == finishSource
+}
+
 type metaWaiter struct {
 	gen uint64
 	do  afterMeta
@@ -203,6 +208,9 @@ func (v *volume) runWaiters() {
 }
 
 func (v *volume) superDone(do afterMeta, arg uint64) {
+	if do.resync() && arg != v.era {
+		return // the connection was lost while it waited, and there may be a new one
+	}
 	switch do {
 	case thaw:
 		v.thaw()
@@ -338,6 +346,9 @@ func (v *volume) pagesDone() {
 }
 
 func (v *volume) pageWaiterDone(do afterMeta, arg uint64) {
+	if do.resync() && arg != v.era {
+		return
+	}
 	switch do {
 	case dropPrimaryMark:
 		v.dropPrimaryMark()

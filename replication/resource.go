@@ -66,6 +66,7 @@ type volume struct {
 	detachTokens []uint64 // commands that wait for the volume to be Diskless
 	xfer         exchange
 	rs           resync
+	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 }
 
 // disk is what a volume knows of its attached backing device. Owned by volume.

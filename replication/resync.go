@@ -71,6 +71,7 @@ func (v *volume) resetResync() {
 
 // leaveResync cleans up when a volume leaves the resync states for any reason.
 func (v *volume) leaveResync() {
+	v.era++
 	v.resetResync()
 	v.xfer = exchange{}
 	v.r.conn.unhold(v.r)
@@ -376,7 +377,7 @@ func (v *volume) sealTarget() {
 	if !v.targetFinishing() {
 		return
 	}
-	v.afterPages(sealUUIDs, 0)
+	v.afterPages(sealUUIDs, v.era)
 }
 
 func (v *volume) sealUUIDs() {
@@ -393,7 +394,7 @@ func (v *volume) sealUUIDs() {
 		v.rs.sealing = true
 		v.updateFlags()
 	}
-	v.afterSuper(finishTarget, 0)
+	v.afterSuper(finishTarget, v.era)
 }
 
 // targetFinished takes the new state; the P_STATE that goes with it tells the source.

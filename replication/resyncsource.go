@@ -120,7 +120,7 @@ func (v *volume) sourceEnd() {
 // sealSource writes the bitmap before the UUIDs say that it is not needed.
 func (v *volume) sealSource() {
 	if v.sourceFinishing() {
-		v.afterPages(finishSource, 0)
+		v.afterPages(finishSource, v.era)
 	}
 }
 
