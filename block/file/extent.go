@@ -1,6 +1,8 @@
 package file
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/replblk/replblk/block"
@@ -29,7 +31,7 @@ func (f *File) Allocation(sector, sectors uint64) (n uint64, zero bool) {
 	}
 	data, err := f.seek(off, unix.SEEK_DATA)
 	switch {
-	case err == unix.ENXIO: // nothing but a hole up to the end of the file
+	case errors.Is(err, unix.ENXIO): // nothing but a hole up to the end of the file
 		return sectors, true
 	case err != nil:
 		return sectors, false
