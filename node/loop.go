@@ -2,6 +2,7 @@ package node
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replblk/replblk/replication"
@@ -33,6 +34,7 @@ type loop struct {
 	started time.Time
 	relief  chan struct{} // capacity 1: take over the running
 	stopped chan struct{} // closed: the relief goroutine ends
+	ticked  atomic.Int64  // core time of the last EvTick that was carried out
 
 	mu      sync.Mutex
 	room    *sync.Cond          // on mu: readers wait for it
@@ -194,9 +196,11 @@ func (l *loop) batch() {
 	}
 	now := l.now()
 	var packets [3]int
+	ticked := false
 	for i := range l.work {
 		ev := &l.work[i]
 		ev.Now = now
+		ticked = ticked || ev.Kind == replication.EvTick
 		if ev.Kind == replication.EvPacket {
 			packets[ev.Socket]++
 		}
@@ -205,6 +209,9 @@ func (l *loop) batch() {
 	l.execute(&l.fx)
 	l.fx.Reset()
 	clear(l.work)
+	if ticked {
+		l.ticked.Store(int64(now))
+	}
 
 	accepts := l.core.PeerRoom()
 	l.mu.Lock()
@@ -220,6 +227,12 @@ func (l *loop) batch() {
 
 // now is the time on the core's clock.
 func (l *loop) now() replication.Time { return replication.Time(time.Since(l.started)) }
+
+// late says whether the core has not seen a tick for so long, as after the process
+// was stopped: then it must be asked before anything is done that it has allowed.
+func (l *loop) late(limit time.Duration) bool {
+	return time.Duration(l.now())-time.Duration(l.ticked.Load()) > limit
+}
 
 // waitRoom waits until a packet of the socket may be delivered and returns how many;
 // none if over says that there is no point any more.

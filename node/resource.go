@@ -39,6 +39,7 @@ type Resource struct {
 
 	core    core
 	loop    *loop
+	lease   time.Duration // direct reads need a tick that is not older
 	slots   *slots
 	bufs    *buffers
 	ops     *diskOps
@@ -78,6 +79,7 @@ func NewResource(cfg Config, log *slog.Logger) (*Resource, error) {
 
 func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 	r := &Resource{name: cfg.Core.Name, log: log.With("resource", cfg.Core.Name), core: c, volumes: make(map[uint16]*Volume)}
+	r.lease = time.Duration(cfg.Core.Lease())
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.loop = newLoop(c, r.execute)
 	r.slots = newSlots(cfg.Core.MaxRequests)

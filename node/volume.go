@@ -215,7 +215,7 @@ type readOps struct {
 // readDirect sends r to the backing device if the core allows reads there, and says
 // whether it did.
 func (v *Volume) readDirect(r *block.Request) bool {
-	if !v.reads.Load() {
+	if !v.reads.Load() || v.res.loop.late(v.res.lease) {
 		return false
 	}
 	b := v.disk.Load()

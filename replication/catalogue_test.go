@@ -51,3 +51,44 @@ func TestCrashWithoutActivityLog(t *testing.T) {
 		t.Fatalf("the first write is not logged\n%s", log)
 	}
 }
+
+// X06: a Primary that was stopped for longer than its peer waits reads nothing before the
+// connection has proved that it lives.
+func TestPausedPrimaryDoubtsItsConnection(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	p.tick(2)
+	p.now += 2 * Second
+	deaf := a.request(OpRead, 8, 4096, 0) // the first thing that it hears of
+	for range len(a.inbox) {
+		ev := a.inbox[0]
+		a.inbox = a.inbox[1:]
+		ev.Now = p.now
+		a.step(&ev)
+	}
+	if _, answered := a.outcome[deaf]; answered {
+		t.Fatalf("a read is answered after a pause\n%s", p.take())
+	}
+	p.settle() // the peer answers the ping
+	if o, answered := a.outcome[deaf]; !answered || o != OK {
+		t.Fatalf("the connection lives, and a read is answered %v %v\n%s", answered, o, p.take())
+	}
+	p.tick(2)
+	p.now += 2 * Second
+	zombie := a.request(OpRead, 8, 4096, 0)
+	for i := range a.inbox {
+		a.inbox[i].Now = p.now
+		a.step(&a.inbox[i])
+	}
+	a.inbox = nil
+	p.apart = true
+	p.nodes[1].drop() // it has given us up; its end is read later than the request
+	if _, answered := a.outcome[zombie]; answered {
+		t.Fatal("a zombie reads")
+	}
+	a.drop()
+	p.settle()
+	if _, answered := a.outcome[zombie]; !answered {
+		t.Fatal("without fencing it goes on alone, and does not")
+	}
+}

@@ -59,6 +59,7 @@ type connection struct {
 	pingsOwed int // pings that came before they could be answered
 	upSince   Time
 	afterPong []pongAction
+	doubted   bool // a pause of ours: the connection must prove that it lives
 	held      heldSends
 	scratch   []byte // for a packet whose length is not known in advance
 }
@@ -336,7 +337,7 @@ func (r *Resource) connDown(ev *Event) {
 	}
 	c.closeAt = 0
 	c.phase, c.closing, c.draining, c.paramsSent = phaseDown, false, true, false
-	c.pingSent, c.afterPong = 0, nil
+	c.pingSent, c.afterPong, c.doubted = 0, nil, false
 	c.held.drop(r)
 	r.tl.clear(r)
 	r.peer.drop(r)

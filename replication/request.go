@@ -33,7 +33,7 @@ func (r *Resource) request(ev *Event) {
 func (v *volume) acceptsIO() bool {
 	s := v.st
 	switch {
-	case v.frozen > 0 || s.Suspended():
+	case v.frozen > 0 || s.Suspended() || v.r.conn.doubted:
 		return false
 	case s.Conn == state.WFBitMapT || s.Conn == state.WFSyncUUID:
 		return false

@@ -26,6 +26,7 @@ type Resource struct {
 
 	change   *change   // our cluster-wide state change that the peer is judging
 	commands []command // operator's commands that wait for a transient state to end
+	ticked   Time      // the last EvTick
 	restless bool      // a state changed in this Step: waiting things get another try
 }
 
@@ -125,6 +126,7 @@ const maxEntropy = 8
 // amount per event.
 func (r *Resource) Step(ev *Event, fx *Effects) {
 	r.fx, r.now = fx, ev.Now
+	r.checkLease(ev)
 	r.dispatch(ev)
 	r.settle()
 	r.fx = nil

@@ -192,7 +192,8 @@ const (
 	// FxState: the state of Vol went from Old to New. For the log and metrics.
 	FxState
 	// FxReads: application reads of Vol may go to the local disk without asking
-	// the core (On), or may not any more.
+	// the core (On), or may not any more. A driver whose last EvTick is older than
+	// Config.Lease must ask: the core will doubt what it has allowed.
 	FxReads
 	// FxDetached: the core will not use the disk of Vol any more.
 	FxDetached
