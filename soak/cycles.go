@@ -19,6 +19,9 @@ import (
 // second, and a slow one within two.
 const soakNet = "ping-int 1; ping-timeout 5; timeout 10; ko-count 2;"
 
+// newsTime is how long a reset may take to be noticed by a daemon.
+const newsTime = 20 * time.Millisecond
+
 // soakOptions are those of run.
 type soakOptions struct {
 	binary   string
@@ -152,16 +155,8 @@ func (c *cycle) converge(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", h.Name, chaos.ErrDied)
 		}
 	}
-	if err := c.pair.WaitInSync(ctx, patience); err != nil {
+	if err := c.rest(ctx); err != nil {
 		return err
-	}
-	idle := func(r *control.Resource) bool {
-		return r.InFlight == 0 && r.Volumes[0].LocalPending == 0 && r.Volumes[0].PeerPending == 0
-	}
-	for _, h := range c.pair.Hosts {
-		if _, err := h.WaitFor(ctx, patience, "rest", idle); err != nil {
-			return err
-		}
 	}
 	if err := c.pair.Pardon(); err != nil {
 		return err
@@ -175,7 +170,7 @@ func (c *cycle) converge(ctx context.Context) error {
 		c.fig.lost.Add(1)
 		return err
 	}
-	differ, err := c.pair.Differences()
+	differ, err := c.compare(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,6 +182,60 @@ func (c *cycle) converge(ctx context.Context) error {
 	writes, _ := c.ledger.Acknowledged()
 	c.fig.acknowledge(c.soaker, writes)
 	return nil
+}
+
+// rest waits until both nodes are in sync and nothing is under way.
+func (c *cycle) rest(ctx context.Context) error {
+	if err := c.pair.WaitInSync(ctx, patience); err != nil {
+		return err
+	}
+	idle := func(r *control.Resource) bool {
+		return r.InFlight == 0 && r.Volumes[0].LocalPending == 0 && r.Volumes[0].PeerPending == 0
+	}
+	for _, h := range c.pair.Hosts {
+		if _, err := h.WaitFor(ctx, patience, "rest", idle); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare compares the disks while both nodes say that they are equal. Who has not
+// heard yet that the connection was reset, which is how the weather heals, says so too.
+func (c *cycle) compare(ctx context.Context) ([]uint64, error) {
+	for {
+		if err := c.rest(ctx); err != nil {
+			return nil, err
+		}
+		before, err := c.connections(ctx)
+		if err != nil {
+			return nil, err
+		}
+		pause(ctx, newsTime)
+		differ, err := c.pair.Differences()
+		if err != nil {
+			return nil, err
+		}
+		after, err := c.connections(ctx)
+		if err != nil || after == before {
+			return differ, err
+		}
+	}
+}
+
+// connections returns how many connections there have been, and that they last.
+func (c *cycle) connections(ctx context.Context) ([2]uint64, error) {
+	var n [2]uint64
+	for i, h := range c.pair.Hosts {
+		r, err := h.Snapshot(ctx)
+		if err != nil {
+			return n, err
+		}
+		if n[i] = 2 * r.Reconnects; r.Connection != "Connected" {
+			n[i]++
+		}
+	}
+	return n, nil
 }
 
 // judge asks both checkers: the ledger, and porcupine about the registers.
