@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"block/file":         {"block", "internal/buffer"},
 	"block/mem":          {"block"},
 	"block/faulty":       {"block"},
+	"block/record":       {"block"},
 	"replication/state":  nil,
 	"replication/wire":   {"replication/state"},
 	"replication":        {"replication/state", "replication/wire", "bitmap", "activitylog", "metadata"},
