@@ -30,19 +30,40 @@ const reconnectPause = time.Second
 type connection struct {
 	loop *loop
 	bufs *buffers
-	net  transport.Network
-	cfg  transport.Config
 	log  *slog.Logger
 
 	link    atomic.Pointer[link] // the newest; its generation may be over
 	parting atomic.Bool          // one of the operators wants it to end
 
 	mu     sync.Mutex
+	net    transport.Network  // guarded by mu
+	cfg    transport.Config   // guarded by mu
 	cancel context.CancelFunc // guarded by mu: ends the present attempt, nil if none
 	gen    uint32             // guarded by mu: the last one given out
 	upAt   time.Time          // guarded by mu: when the last link stood
 	closed bool               // guarded by mu
 	wg     sync.WaitGroup     // attempts and links
+}
+
+// configure changes how the next connection is made, also if it is being tried already.
+func (c *connection) configure(n transport.Network, cfg transport.Config) {
+	c.mu.Lock()
+	if n != nil {
+		c.net = n
+	}
+	again := c.cancel != nil && (n != nil || c.cfg != cfg)
+	c.cfg = cfg
+	c.mu.Unlock()
+	if again {
+		c.want(false)
+		c.want(true)
+	}
+}
+
+func (c *connection) config() (transport.Network, transport.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.net, c.cfg
 }
 
 // want begins or ends to try. It does not wait.
@@ -89,7 +110,8 @@ func (c *connection) attempt(ctx context.Context, cancel context.CancelFunc) {
 	c.link.Store(k)
 	c.parting.Store(false)
 	c.mu.Unlock()
-	c.log.Info("connection established", "local", c.cfg.Local, "remote", pair.Data.RemoteAddr(), "generation", k.gen)
+	_, cfg := c.config()
+	c.log.Info("connection established", "local", cfg.Local, "remote", pair.Data.RemoteAddr(), "generation", k.gen)
 
 	var random [handshakeRandom]byte
 	_, _ = rand.Read(random[:]) // never fails, see its documentation
@@ -125,14 +147,15 @@ func (c *connection) pause(ctx context.Context) bool {
 // connect tries until it has a pair; nil if ctx ended first.
 func (c *connection) connect(ctx context.Context) *transport.Pair {
 	for {
-		pair, err := transport.Connect(ctx, c.net, c.cfg, c.log)
+		network, cfg := c.config()
+		pair, err := transport.Connect(ctx, network, cfg, c.log)
 		if err == nil {
 			return pair
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.log.Warn("connection attempt ended", "local", c.cfg.Local, "err", err)
+		c.log.Warn("connection attempt ended", "local", cfg.Local, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil

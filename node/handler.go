@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,7 +41,7 @@ type HandlerConfig struct {
 
 // handlers runs them, each on a goroutine.
 type handlers struct {
-	cfg  HandlerConfig
+	cfg  atomic.Pointer[HandlerConfig]
 	log  *slog.Logger
 	loop *loop
 	ctx  context.Context // ends with the resource
@@ -49,16 +50,24 @@ type handlers struct {
 }
 
 func newHandlers(ctx context.Context, cfg HandlerConfig, l *loop, log *slog.Logger) *handlers {
+	h := &handlers{log: log, loop: l, ctx: ctx, free: make(chan struct{}, maxHandlers)}
+	h.configure(cfg)
+	return h
+}
+
+// configure changes what the handlers to come are.
+func (h *handlers) configure(cfg HandlerConfig) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = handlerTimeout
 	}
-	return &handlers{cfg: cfg, log: log, loop: l, ctx: ctx, free: make(chan struct{}, maxHandlers)}
+	h.cfg.Store(&cfg)
 }
 
 // start runs a handler and reports its exit code if io is not zero. It does not
 // wait. A handler that is not configured succeeds at once.
 func (h *handlers) start(kind replication.Handler, vol uint16, io replication.IOID) {
-	command := h.cfg.Commands[kind.String()]
+	cfg := h.cfg.Load()
+	command := cfg.Commands[kind.String()]
 	if command == "" {
 		h.report(io, 0)
 		return
@@ -66,7 +75,7 @@ func (h *handlers) start(kind replication.Handler, vol uint16, io replication.IO
 	h.wg.Go(func() {
 		h.free <- struct{}{}
 		defer func() { <-h.free }()
-		h.report(io, h.run(kind, vol, command))
+		h.report(io, h.run(cfg, kind, vol, command))
 	})
 }
 
@@ -76,12 +85,12 @@ func (h *handlers) report(io replication.IOID, exit int) {
 	}
 }
 
-func (h *handlers) run(kind replication.Handler, vol uint16, command string) int {
-	ctx, cancel := context.WithTimeout(h.ctx, h.cfg.Timeout)
+func (h *handlers) run(cfg *HandlerConfig, kind replication.Handler, vol uint16, command string) int {
+	ctx, cancel := context.WithTimeout(h.ctx, cfg.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Env = slices.Concat([]string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin", "DRBD_VOLUME=" + strconv.Itoa(int(vol))},
-		h.cfg.Env, h.cfg.VolumeEnv[vol])
+		cfg.Env, cfg.VolumeEnv[vol])
 	// A group of its own, so that what the shell started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

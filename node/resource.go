@@ -99,7 +99,8 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 		}
 		network = &transport.TCP{Options: opt}
 	}
-	r.conn = &connection{loop: r.loop, bufs: r.bufs, net: network, cfg: cfg.Link, log: r.log}
+	r.conn = &connection{loop: r.loop, bufs: r.bufs, log: r.log}
+	r.conn.configure(network, cfg.Link)
 	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log)
 	r.replies.waiting = make(map[uint64]chan state.Result)
 	go r.loop.stand()
@@ -186,6 +187,18 @@ func (r *Resource) Admin(ctx context.Context, cmd replication.Admin) (state.Resu
 	case <-r.ctx.Done():
 		return state.UnknownError, errClosing
 	}
+}
+
+// Adjust takes over what may change in a running resource (see replication.AdminAdjust) and
+// says what the core made of it. Handlers change at once; cfg.Link, and cfg.Network unless it
+// is nil, are for the next connection.
+func (r *Resource) Adjust(ctx context.Context, cfg Config) (state.Result, error) {
+	res, err := r.Admin(ctx, replication.Admin{Kind: replication.AdminAdjust, Config: &cfg.Core})
+	if err == nil && res.OK() {
+		r.handlers.configure(cfg.Handlers)
+		r.conn.configure(cfg.Network, cfg.Link)
+	}
+	return res, err
 }
 
 // Close ends the resource. As long as ctx allows it does so in order: no longer

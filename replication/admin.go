@@ -99,6 +99,9 @@ func (r *Resource) run(c command) {
 	case AdminSuspendIO, AdminResumeIO:
 		r.suspend(c)
 		return
+	case AdminAdjust:
+		r.finish(c, r.adjust(c.Config))
+		return
 	default:
 	}
 	v := r.volume(c.Vol)

@@ -249,7 +249,7 @@ func (r *Resource) responded(body []byte) {
 func (r *Resource) exchangeParameters() {
 	c := &r.conn
 	c.phase = phaseUp
-	r.sendProtocol()
+	r.sendProtocol(wire.CmdProtocol)
 	for _, v := range r.vols {
 		v.seq = 0
 		v.peerUUIDs = peerUUIDs{}

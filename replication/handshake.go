@@ -15,7 +15,7 @@ func (r *Resource) protocolArrived(body []byte) bool {
 		return false
 	}
 	c := &r.conn
-	theirs := [3]Policy{mirrored(p.AfterSB0), mirrored(p.AfterSB1), mirrored(p.AfterSB2)}
+	theirs := mirroredAll(p)
 	c.peerDiscards = p.Flags&wire.ConnDiscardMyData != 0
 	c.peerTentative = p.Flags&wire.ConnDryRun != 0
 	if Protocol(p.Protocol) != r.cfg.Protocol || theirs != r.cfg.AfterSB || p.TwoPrimaries != r.cfg.TwoPrimaries ||
@@ -24,6 +24,10 @@ func (r *Resource) protocolArrived(body []byte) bool {
 	}
 	c.gotProtocol = true
 	return true
+}
+
+func mirroredAll(p wire.Protocol) [3]Policy {
+	return [3]Policy{mirrored(p.AfterSB0), mirrored(p.AfterSB1), mirrored(p.AfterSB2)}
 }
 
 // mirrored converts a policy to our point of view: the peer's local is our remote.
@@ -40,10 +44,11 @@ func mirrored(p uint32) Policy {
 
 // syncParamArrived adopts the peer's resync controller (spec 4.4).
 func (v *volume) syncParamArrived(p wire.SyncParam) {
-	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
+	if v.st.Conn <= state.WFReportParams && p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg {
 		v.r.part(NoteIncompatible)
 		return
 	}
+	v.r.cfg.VerifyAlg = p.VerifyAlg // changed by the peer's operator
 	if v.disk == nil {
 		return
 	}

@@ -83,6 +83,8 @@ func (r *Resource) dataPacket(ev *Event) bool {
 	switch ev.Cmd {
 	case wire.CmdProtocol:
 		return r.protocolArrived(ev.Body)
+	case wire.CmdProtocolUpdate:
+		return r.protocolChanged(ev.Body)
 	case wire.CmdBarrier:
 		var p wire.Barrier
 		if !decode(ev.Cmd, ev.Body, &p) {
@@ -239,9 +241,9 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 			q.clearLate = true
 			r.ios.late++
 		}
-		return cmd != wire.CmdRecvAck || r.conn.protocol == ProtocolB
+		return cmd != wire.CmdRecvAck || q.proto == ProtocolB
 	}
-	if cmd == wire.CmdRecvAck && (r.conn.protocol != ProtocolB || q.awaited) {
+	if cmd == wire.CmdRecvAck && (q.proto != ProtocolB || q.awaited) {
 		return false
 	}
 	q.netPending, q.netOK = false, true

@@ -171,7 +171,8 @@ func (r *Resource) submit(id ioID) {
 		q.netPending = true
 		// Whatever the protocol: a write that is not on a good disk here, or that
 		// must be durable, counts only when the peer has written it.
-		q.awaited = r.conn.protocol == ProtocolC || q.fua || v.st.Disk != state.UpToDate
+		q.proto = r.conn.protocol
+		q.awaited = q.proto == ProtocolC || q.fua || v.st.Disk != state.UpToDate
 		r.tl.add(r, id)
 		r.sendWrite(id)
 	} else if v.notes() && v.markOut(q.sector, q.sectors()) > 0 {
@@ -219,7 +220,7 @@ func (r *Resource) sendWrite(id ioID) {
 
 // notifySent asks for the event that ends the network part under protocol A.
 func (r *Resource) notifySent(e *Effect, q *ioReq, blockID uint64) {
-	if r.conn.protocol == ProtocolA && !q.awaited {
+	if q.proto == ProtocolA && !q.awaited {
 		e.Notify, e.Token = true, blockID
 	}
 }
@@ -251,7 +252,7 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 		f |= wire.FlagMaySetInSync
 	}
 	if s.Version >= 100 {
-		if v.r.conn.protocol == ProtocolB && !q.awaited {
+		if q.proto == ProtocolB && !q.awaited {
 			f |= wire.FlagSendReceiveAck
 		}
 		if q.awaited || maySet {
@@ -396,7 +397,7 @@ func (r *Resource) answer(id ioID) {
 		}
 	}
 	r.complete(q.req, o, q.buf)
-	r.tl.completed(r, q)
+	r.tl.completed(q)
 	q.stage = stageDone
 }
 

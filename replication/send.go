@@ -14,7 +14,7 @@ const (
 	flagSkipSync     = uint64(wire.UUIDSkipInitialSync)
 )
 
-func (r *Resource) sendProtocol() {
+func (r *Resource) sendProtocol(cmd wire.Command) {
 	p := wire.Protocol{Protocol: uint32(r.cfg.Protocol), AfterSB0: uint32(r.cfg.AfterSB[0]), AfterSB1: uint32(r.cfg.AfterSB[1]),
 		AfterSB2: uint32(r.cfg.AfterSB[2]), TwoPrimaries: r.cfg.TwoPrimaries, IntegrityAlg: r.cfg.IntegrityAlg}
 	if r.conn.discardMyData {
@@ -23,7 +23,7 @@ func (r *Resource) sendProtocol() {
 	if r.conn.tentative {
 		p.Flags |= wire.ConnDryRun
 	}
-	r.sendVariable(wire.CmdProtocol, 0, p.AppendTo)
+	r.sendVariable(cmd, 0, p.AppendTo)
 }
 
 // sendVariable sends a packet whose length depends on the session.

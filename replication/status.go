@@ -9,6 +9,7 @@ import (
 type Status struct {
 	Connection state.Conn // StandAlone to WFReportParams
 	Version    int        // agreed protocol version, 0 if not connected
+	Protocol   Protocol   // of the connection, or of the next
 	Volumes    []VolumeStatus
 }
 
@@ -32,7 +33,7 @@ type VolumeStatus struct {
 
 // Status returns the present state.
 func (r *Resource) Status() Status {
-	s := Status{Connection: r.conn.state}
+	s := Status{Connection: r.conn.state, Protocol: r.cfg.Protocol}
 	if r.conn.phase == phaseUp {
 		s.Version = r.conn.session.Version
 	}

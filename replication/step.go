@@ -139,6 +139,7 @@ const (
 	AdminSuspendIO                             //
 	AdminResumeIO                              //
 	AdminVerify                                // Vol, Start
+	AdminAdjust                                // Config
 )
 
 // Admin is an operator's command. FxReply with the same Token answers it, maybe
@@ -152,6 +153,7 @@ type Admin struct {
 	Tentative     bool
 	ClearBitmap   bool
 	Start         uint64 // sectors
+	Config        *Config
 }
 
 // EffectKind says which fields of an Effect are set.
@@ -338,6 +340,7 @@ const (
 	NoteFenceFailed
 	NoteDryRun
 	NoteContradiction
+	NoteAdjusted
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -348,7 +351,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared",
 	"the fence-peer handler did not fence the peer, I/O may stay suspended",
 	"tentative connection, nothing was changed",
-	"the generations of the two nodes contradict each other, connection refused"}
+	"the generations of the two nodes contradict each other, connection refused",
+	"the peer's operator has changed options of the connection, they hold here too"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }

@@ -34,6 +34,7 @@ type ioReq struct {
 	start  Time
 
 	op     Op
+	proto  Protocol // that it was sent under
 	stage  stage
 	fua    bool
 	noHole bool
@@ -164,8 +165,8 @@ func (t *transferLog) closeEpoch(r *Resource) {
 // completed notes that a write of the present epoch was answered to the
 // application. Under protocols A and B the peer may not have written it yet, so
 // what the application sends next must not overtake it there.
-func (t *transferLog) completed(r *Resource, q *ioReq) {
-	if r.conn.protocol != ProtocolC && q.inEpoch && q.epoch == t.cur.number {
+func (t *transferLog) completed(q *ioReq) {
+	if q.proto != ProtocolC && q.inEpoch && q.epoch == t.cur.number {
 		t.full = true
 	}
 }
@@ -186,7 +187,7 @@ func (r *Resource) barrierAck(handle, count uint32) bool {
 	}
 	e := t.closed[0]
 	for id := e.head; id != noIO; id = r.ios.list[id].next {
-		if q := &r.ios.list[id]; q.netPending && (q.awaited || r.conn.protocol != ProtocolA) {
+		if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) {
 			return false
 		}
 		if id == e.tail {
@@ -263,7 +264,7 @@ func (t *transferLog) oldest(r *Resource) (Time, bool) {
 	}
 	if t.cur.count > 0 {
 		for id := t.cur.head; ; id = r.ios.list[id].next {
-			if q := &r.ios.list[id]; q.netPending && (q.awaited || r.conn.protocol != ProtocolA) {
+			if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) {
 				return q.start, true
 			}
 			if id == t.cur.tail {

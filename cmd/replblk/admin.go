@@ -1,6 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
+
 	"github.com/spf13/cobra"
 
 	"github.com/replblk/replblk/internal/control"
@@ -20,7 +24,7 @@ func forceFlag(text string) func(*cobra.Command, *control.Request) {
 var adminVerbs = []adminVerb{
 	{use: "up", short: "attach the disks and connect"},
 	{use: "down", short: "disconnect, detach and forget", flags: forceFlag("send NBD clients away")},
-	{use: "adjust", short: "bring up what is not"},
+	{use: "adjust", short: "take a changed drbd.conf over as far as that is possible now, and bring up what is not"},
 	{use: "primary", short: "take the Primary role: the exports open", flags: func(c *cobra.Command, r *control.Request) {
 		c.Flags().BoolVar(&r.Force, "force", false, "even if the data is not known to be good")
 		c.Flags().BoolVar(&r.Force, "overwrite-data-of-peer", false, "the same")
@@ -90,9 +94,21 @@ func (g *globals) each(cmd *cobra.Command, args []string, volumes bool, req cont
 			name = ""
 		}
 		req.Resource, req.Volume = name, volume
-		if err := client.Do(cmd.Context(), req, nil); err != nil {
+		if err := client.Do(cmd.Context(), req, printLines(cmd.OutOrStdout())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// printLines prints the values of an answer that are text.
+func printLines(w io.Writer) func(json.RawMessage) error {
+	return func(raw json.RawMessage) error {
+		var line string
+		if err := json.Unmarshal(raw, &line); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, line)
+		return err
+	}
 }

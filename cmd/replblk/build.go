@@ -21,6 +21,8 @@ type section struct {
 	local *config.Host
 	peer  *config.Host // nil: there is none
 	conf  string       // the drbd.conf that was read, for handlers
+
+	common *config.Scope // options that res may have inherited
 }
 
 // findSection finds this node's end of a resource. The error is config.ErrNotLocal

@@ -30,6 +30,8 @@ type diskTimesFor func(resource string, volume uint16, minor uint32) *metrics.Di
 // daemon is everything that replblk run runs.
 type daemon struct {
 	conf      *config.Daemon
+	node      string                         // name of this node in drbd.conf
+	load      func() (*config.Config, error) // reads drbd.conf again
 	log       *slog.Logger
 	resources []*managed // in the order of drbd.conf; immutable
 
@@ -43,7 +45,7 @@ type daemon struct {
 // newDaemon prepares a daemon for the named resources, all of this node if there are no
 // names, and binds every address. Nothing runs yet.
 func newDaemon(conf *config.Config, dc *config.Daemon, nodeName string, names []string, log *slog.Logger) (*daemon, error) {
-	d := &daemon{conf: dc, log: log, registry: prometheus.NewRegistry()}
+	d := &daemon{conf: dc, node: nodeName, log: log, registry: prometheus.NewRegistry()}
 	times := metrics.NewTimes(d.registry)
 	for _, r := range conf.Resources {
 		if len(names) > 0 && !slices.Contains(names, r.Name) {
@@ -56,7 +58,7 @@ func newDaemon(conf *config.Config, dc *config.Daemon, nodeName string, names []
 		if err != nil {
 			return nil, &exitError{exitConfig, fmt.Sprintf("%s: %v", r.Pos, err)}
 		}
-		s.conf = conf.Files[0]
+		s.conf, s.common = conf.Files[0], &conf.Common
 		d.resources = append(d.resources, newManaged(s, dc, times.Disk, log))
 	}
 	for _, n := range names {

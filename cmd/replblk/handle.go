@@ -40,7 +40,13 @@ func (d *daemon) Handle(ctx context.Context, req *control.Request, send func(any
 		case <-ctx.Done():
 			return control.Errorf(control.ExitUsage, "%s: still being brought up", m.name())
 		}
-		if err := m.handle(ctx, req); err != nil {
+		err := error(nil)
+		if req.Command == "adjust" {
+			err = d.adjust(ctx, m, send)
+		} else {
+			err = m.handle(ctx, req)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -66,7 +72,7 @@ func (d *daemon) targets(req *control.Request) ([]*managed, error) {
 func (m *managed) handle(ctx context.Context, req *control.Request) error {
 	m.log.Info("command", "command", req.Command, "force", req.Force)
 	switch req.Command {
-	case "up", "adjust":
+	case "up":
 		return m.up(ctx)
 	case "down":
 		return m.down(ctx, req.Force)

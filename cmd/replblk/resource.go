@@ -27,12 +27,14 @@ const downTimeout = 20 * time.Second
 // managed is a resource of this node under the daemon's care: configured for as long
 // as the daemon runs, up or down.
 type managed struct {
-	sec    *section
-	log    *slog.Logger
-	base   *slog.Logger // without the resource's name, which node adds itself
-	direct config.DirectIO
-	nodeID int
-	peerID int
+	sec *section // as the daemon was started: who, where, which disks
+	log *slog.Logger
+	// options are those in use: sec with what adjust has changed. Changed under admin
+	options atomic.Pointer[section]
+	base    *slog.Logger // without the resource's name, which node adds itself
+	direct  config.DirectIO
+	nodeID  int
+	peerID  int
 
 	// admin lets one command at a time change what is up and what is attached.
 	admin sync.Mutex
@@ -65,6 +67,7 @@ func newManaged(s *section, d *config.Daemon, times diskTimesFor, log *slog.Logg
 		started: make(chan struct{}), roles: make(chan struct{}, 1), disks: make(map[uint16]*diskCounters), events: newHub(),
 	}
 	m.nodeID, m.peerID = nodeIDs(s.local, s.peer)
+	m.options.Store(s)
 	for _, v := range s.local.Volumes {
 		m.disks[v.Number] = &diskCounters{times: times(s.res.Name, v.Number, v.Minor)}
 	}
@@ -125,11 +128,10 @@ func (m *managed) up(ctx context.Context) error {
 
 // create makes the resource, without disk and connection.
 func (m *managed) create() (*node.Resource, error) {
-	cfg, err := m.sec.nodeConfig()
+	cfg, err := m.configFor(m.options.Load())
 	if err != nil {
-		return nil, control.Errorf(control.ExitConfig, "%v", err)
+		return nil, err
 	}
-	cfg.Network = &countedNetwork{&transport.TCP{Options: cfg.Options}, &m.net}
 	r, err := node.NewResource(cfg, m.base)
 	if err != nil {
 		return nil, control.Errorf(control.ExitConfig, "%v", err)
@@ -138,6 +140,16 @@ func (m *managed) create() (*node.Resource, error) {
 	m.res.Store(r)
 	m.events.publish(event{kind: eventCreated})
 	return r, nil
+}
+
+// configFor is what package node wants to know, with a network whose bytes are counted.
+func (m *managed) configFor(s *section) (node.Config, error) {
+	cfg, err := s.nodeConfig()
+	if err != nil {
+		return cfg, control.Errorf(control.ExitConfig, "%v", err)
+	}
+	cfg.Network = &countedNetwork{&transport.TCP{Options: cfg.Options}, &m.net}
+	return cfg, nil
 }
 
 func (m *managed) connectIfNot(ctx context.Context, r *node.Resource) error {

@@ -60,6 +60,7 @@ func (g *globals) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	d.load = g.loadConfig
 	log.Info("starting", "node", nodeName, "resources", len(d.resources), "control", dc.Control.Socket, "go", runtime.Version())
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -74,9 +75,8 @@ func (g *globals) run(ctx context.Context, names []string) error {
 	})
 }
 
-// recheck reads the configuration again at every SIGHUP and says what it would change.
-// Nothing is changed while the daemon runs: what a connection was agreed upon with
-// cannot be exchanged under it.
+// recheck reads the configuration again at every SIGHUP and says what is wrong with it, or
+// that it has changed. To take it over is the operator's decision, see adjust.
 func (g *globals) recheck(ctx context.Context, hup <-chan os.Signal, conf *config.Config, dc *config.Daemon, log *slog.Logger) {
 	for {
 		select {
@@ -96,7 +96,7 @@ func (g *globals) recheck(ctx context.Context, hup <-chan os.Signal, conf *confi
 		case err != nil:
 			log.Error("configuration has mistakes, the daemon goes on with the old one", "err", err)
 		case newConf.Dump() != conf.Dump() || newDaemon.Dump() != dc.Dump():
-			log.Warn("configuration has changed, restart the daemon to use it")
+			log.Warn("configuration has changed: replblk adjust takes over what can change in a running daemon, and says what cannot")
 		default:
 			log.Info("configuration has not changed")
 		}

@@ -14,7 +14,7 @@ func (m *managed) snapshot() control.Resource {
 	s := control.Resource{
 		Name: m.name(), Peer: m.sec.peerName(), NodeID: m.nodeID, PeerID: m.peerID,
 		Local: addressWord(m.sec.local), Remote: addressWord(m.sec.peer),
-		Protocol: string(m.sec.res.Net.Protocol), SplitBrain: m.splitBrains.Load(), Changing: m.changing(),
+		Protocol: string(m.options.Load().res.Net.Protocol), SplitBrain: m.splitBrains.Load(), Changing: m.changing(),
 		Role: state.Secondary.String(), PeerRole: state.Unknown.String(), Connection: state.StandAlone.String(),
 	}
 	if n := m.connections.Load(); n > 0 {
@@ -24,6 +24,7 @@ func (m *managed) snapshot() control.Resource {
 	if r := m.res.Load(); r != nil {
 		st, s.Up = r.Status(), true
 		s.Connection, s.Version = st.Connection.String(), st.Version
+		s.Protocol = string('A' + rune(st.Protocol-replication.ProtocolA)) // the peer's operator may have changed it
 		s.InFlight, s.Unsent = st.Requests, st.UnsentData+st.UnsentMeta
 	}
 	for i, v := range m.sec.local.Volumes {
