@@ -35,6 +35,8 @@ type Change struct {
 	Rule     int // of NoteVerdict: the rule that decided, and its verdict
 	Verdict  int
 	Full     bool // of NoteDryRun: a full resync
+	// Of NoteSplitBrain: blocks of 4 KiB changed here and at the peer since they parted.
+	OwnBlocks, PeerBlocks uint64
 }
 
 // watchers are those who want to hear of changes.
@@ -139,7 +141,7 @@ func (r *Resource) note(e *replication.Effect) {
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{slog.Int("volume", int(e.Vol))}
-	if e.Sector != 0 {
+	if e.Sector != 0 && e.Note != replication.NoteSplitBrain {
 		attrs = append(attrs, slog.Uint64("sector", e.Sector))
 	}
 	if e.Size != 0 {
@@ -150,6 +152,9 @@ func (r *Resource) note(e *replication.Effect) {
 	case replication.NoteVerdict:
 		c.Rule, c.Verdict = int(e.Token), int(e.Result)
 		attrs = append(attrs, slog.Int("rule", c.Rule), slog.Int("verdict", c.Verdict))
+	case replication.NoteSplitBrain:
+		c.OwnBlocks, c.PeerBlocks = e.Token, e.Sector
+		attrs = append(attrs, slog.Uint64("blocks", c.OwnBlocks), slog.Uint64("peer-blocks", c.PeerBlocks))
 	case replication.NoteDryRun:
 		c.New.Conn, c.Full = e.New.Conn, e.On
 		attrs = append(attrs, slog.String("would-become", e.New.Conn.String()), slog.Bool("full-resync", e.On))

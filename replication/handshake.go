@@ -254,7 +254,8 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	hg, resigns := v.splitBrain(hg, peerRole)
 	switch {
 	case hg == split:
-		r.note(v, NoteSplitBrain)
+		e := r.note(v, NoteSplitBrain)
+		e.Token, e.Sector = v.announced, v.peerUUIDs.bits
 		r.handler(v, HandlerSplitBrain)
 		return 0, false
 	case hg > 0 && myDisk <= state.Inconsistent:

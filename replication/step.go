@@ -204,6 +204,7 @@ const (
 	// FxSize: the size of Vol is now Sector sectors.
 	FxSize
 	// FxNote: something an operator should read: Note, Vol, Sector/Size where it says so.
+	// NoteSplitBrain has the blocks changed here in Token and at the peer in Sector;
 	// NoteVerdict has the number of the rule of spec 7.4 in Token and its verdict in
 	// Result; NoteDryRun what the connection would become in New.Conn, and On for a
 	// full resync.

@@ -183,6 +183,23 @@ var (
 	}
 )
 
+// fencing is the strictest policy of the volumes.
+func (s *section) fencing() string {
+	word := config.FencingDontCare
+	for _, v := range s.local.Volumes {
+		if fencings[v.DiskOptions.Fencing] > fencings[word] {
+			word = v.DiskOptions.Fencing
+		}
+	}
+	return string(word)
+}
+
+// afterSB are the after-split-brain policies.
+func (s *section) afterSB() string {
+	n := &s.res.Net
+	return fmt.Sprintf("%s, %s, %s", n.AfterSB0Pri.On(s.local.Names...), n.AfterSB1Pri, n.AfterSB2Pri)
+}
+
 // handlers translates the handlers section, with the environment of spec 10.5.
 func (s *section) handlers() node.HandlerConfig {
 	h := node.HandlerConfig{Commands: make(map[string]string), VolumeEnv: make(map[uint16][]string)}

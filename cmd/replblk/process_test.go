@@ -263,6 +263,10 @@ func TestSplitBrain(t *testing.T) {
 			t.Errorf("%s: wait-sync of a StandAlone resource ends with %d", h.name, code)
 		}
 	}
+	if out := a.must("explain", "r0"); !strings.Contains(out, "SPLIT BRAIN") || !strings.Contains(out, "have changed since 2") ||
+		!strings.Contains(out, "blocks of 4 KiB had, as it said at 2") || !strings.Contains(out, "replblk connect --discard-my-data r0") {
+		t.Errorf("explain:\n%s", out)
+	}
 	// Both data sets are kept.
 	for h, l := range map[*host]*nbdclient.Ledger{a: la, b: lb} {
 		h.must("primary", "r0")

@@ -57,6 +57,8 @@ type managed struct {
 	sync   progress
 	events *hub
 
+	history history
+
 	connections atomic.Uint64 // established since the daemon started
 	splitBrains atomic.Uint64
 }
@@ -68,6 +70,7 @@ func newManaged(s *section, d *config.Daemon, times diskTimesFor, log *slog.Logg
 	}
 	m.nodeID, m.peerID = nodeIDs(s.local, s.peer)
 	m.options.Store(s)
+	m.history.started = time.Now()
 	for _, v := range s.local.Volumes {
 		m.disks[v.Number] = &diskCounters{times: times(s.res.Name, v.Number, v.Minor)}
 	}
@@ -335,6 +338,7 @@ func (m *managed) offline(vol uint16, fn func(mdtool.Store, metadata.Placement) 
 // changed hears of everything that happens to the resource. It is called in the middle
 // of it and must not wait.
 func (m *managed) changed(c node.Change) {
+	m.history.changed(c)
 	switch c.Kind {
 	case node.ChangeState:
 		m.sync.changed(c.Volume, c.Old.Conn, c.New.Conn)

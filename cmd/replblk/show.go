@@ -23,6 +23,7 @@ const watchInterval = time.Second
 func showCommands(g *globals) []*cobra.Command {
 	list := []*cobra.Command{
 		statusCommand(g),
+		g.showCommand("explain", "say in plain words what state a resource is in, why, and what to do", writeExplanation),
 		g.showCommand("role", "print the roles of both nodes", writeRoles),
 		g.showCommand("cstate", "print the connection state of every volume", writeConns),
 		g.showCommand("dstate", "print the disk states of both nodes, for every volume", writeDisks),
@@ -38,7 +39,7 @@ func showCommands(g *globals) []*cobra.Command {
 			},
 		},
 	}
-	list[4].Hidden = true
+	list[5].Hidden = true
 	return append(list, giCommands(g)...)
 }
 

@@ -15,6 +15,7 @@ func (m *managed) snapshot() control.Resource {
 		Name: m.name(), Peer: m.sec.peerName(), NodeID: m.nodeID, PeerID: m.peerID,
 		Local: addressWord(m.sec.local), Remote: addressWord(m.sec.peer),
 		Protocol: string(m.options.Load().res.Net.Protocol), SplitBrain: m.splitBrains.Load(), Changing: m.changing(),
+		History: m.history.look(), Fencing: m.options.Load().fencing(), AfterSB: m.options.Load().afterSB(),
 		Role: state.Secondary.String(), PeerRole: state.Unknown.String(), Connection: state.StandAlone.String(),
 	}
 	if n := m.connections.Load(); n > 0 {
@@ -70,6 +71,7 @@ func (m *managed) volumeSnapshot(vs *replication.VolumeStatus) control.Volume {
 			ALWrites: c.alWrites.Load(), BMWrites: c.bmWrites.Load(), Errors: c.errors.Load(),
 		},
 	}
+	v.SplitOwn, v.SplitPeer = m.history.changes(vs.Number)
 	if st.Conn.Resync() || st.Conn.Verify() {
 		left := vs.OutOfSync - min(vs.ResyncFailed, vs.OutOfSync)
 		v.Resync = m.sync.look(vs.Number, vs.ResyncTotal*bitmapBlock, left*bitmapBlock)

@@ -1,5 +1,7 @@
 package control
 
+import "time"
+
 // Resource is a snapshot of one configured resource as the daemon sees it. States
 // are DRBD 8.4's words. It is what status, role, /proc/drbd and the metrics
 // are made of.
@@ -25,9 +27,26 @@ type Resource struct {
 	Reconnects uint64 `json:"reconnects"` // connections established, less the first
 	SplitBrain uint64 `json:"split-brain"`
 
+	Fencing string  `json:"fencing"`  // the strictest policy of the volumes
+	AfterSB string  `json:"after-sb"` // the policies for 0, 1 and 2 primaries
+	History History `json:"history"`
+
 	Volumes []Volume `json:"volumes"`
 	NBD     []NBD    `json:"nbd,omitempty"`
 	AoE     []AoE    `json:"aoe,omitempty"`
+}
+
+// History is what the daemon remembers of the connection since it was started.
+type History struct {
+	Started time.Time `json:"started"`
+	// Parted is when the nodes were last in touch; zero: they are, or have not been since.
+	Parted time.Time `json:"parted,omitzero"`
+	// Refusal is why the last attempt to connect was refused, "" if none was since they
+	// were connected, and Refused when.
+	Refusal string    `json:"refusal,omitempty"`
+	Refused time.Time `json:"refused,omitzero"`
+	// SplitBrain says that it was refused because both nodes have data that the other lacks.
+	SplitBrain bool `json:"split-brain"`
 }
 
 // Volume is a snapshot of one volume. Sizes are bytes.
@@ -55,6 +74,10 @@ type Volume struct {
 	Size      uint64    `json:"size"`
 	UUIDs     [4]uint64 `json:"uuids"`
 	OutOfSync uint64    `json:"out-of-sync"`
+
+	// SplitOwn and SplitPeer are what each node had changed at the last split brain.
+	SplitOwn  uint64 `json:"split-own,omitempty"`
+	SplitPeer uint64 `json:"split-peer,omitempty"`
 
 	LocalPending int `json:"local-pending"`
 	PeerPending  int `json:"peer-pending"`
