@@ -158,18 +158,3 @@ func TestSplitBrain(t *testing.T) {
 		})
 	}
 }
-
-// TestVerifyRefused: online verify is not there yet; the kernel must be told so and stay
-// connected.
-func TestVerifyRefused(t *testing.T) {
-	k, p := established(t, options{
-		kernelNet: "verify-alg sha1;",
-		core:      func(c *replication.Config) { c.VerifyAlg = "sha1" },
-	})
-	k.allowed = refused
-	out, code, err := machine.run("drbdadm verify r0", commandTimeout)
-	if err != nil || code == 0 {
-		t.Errorf("verify: exit %d, %v: %s", code, err, out)
-	}
-	agreed(k, p)
-}

@@ -136,7 +136,12 @@ func (r *Resource) note(e *replication.Effect) {
 	switch e.Note {
 	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError:
 		level = slog.LevelError
-	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun:
+	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun,
+		replication.NoteVerifyStart:
+	case replication.NoteVerifyDone:
+		if e.Token > 0 {
+			level = slog.LevelError
+		}
 	default:
 		level = slog.LevelWarn
 	}
@@ -158,6 +163,8 @@ func (r *Resource) note(e *replication.Effect) {
 	case replication.NoteDryRun:
 		c.New.Conn, c.Full = e.New.Conn, e.On
 		attrs = append(attrs, slog.String("would-become", e.New.Conn.String()), slog.Bool("full-resync", e.On))
+	case replication.NoteVerifyDone:
+		attrs = append(attrs, slog.Uint64("out-of-sync-blocks", e.Token))
 	default:
 	}
 	r.log.LogAttrs(r.ctx, level, e.Note.String(), attrs...) //nolint:sloglint // the texts of notes are constants of package replication

@@ -8,6 +8,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // diskOp is an FxDisk in progress: the request to the backing device and what the
@@ -18,6 +19,9 @@ type diskOp struct {
 	io   replication.IOID
 	buf  replication.BufID // allocated for a read; reported at the end
 	next *diskOp
+
+	sum     wire.Algorithm // digest to report of what was read
+	sumOnly bool           // and nothing else
 }
 
 // diskOps keeps idle diskOps and turns completions into events. A sync.Pool would
@@ -25,6 +29,7 @@ type diskOp struct {
 type diskOps struct {
 	loop *loop
 	bufs *buffers
+	sums digests
 
 	mu   sync.Mutex
 	idle *diskOp // guarded by mu
@@ -45,7 +50,7 @@ func (p *diskOps) get() *diskOp {
 }
 
 func (p *diskOps) put(o *diskOp) {
-	o.req.Data, o.req.Err, o.req.Next, o.buf = nil, nil, nil, 0
+	o.req.Data, o.req.Err, o.req.Next, o.buf, o.sum, o.sumOnly = nil, nil, nil, 0, 0, false
 	p.mu.Lock()
 	o.next = p.idle
 	p.idle = o
@@ -56,8 +61,27 @@ func (p *diskOps) put(o *diskOp) {
 // the event is only appended and the runner finds it when it looks again.
 func (o *diskOp) done(r *block.Request) {
 	ev := replication.Event{Kind: replication.EvDisk, IO: o.io, Err: diskError(r.Err), Buf: o.buf}
+	if o.sum != 0 {
+		o.summed(&ev)
+		return
+	}
 	o.pool.put(o)
 	o.pool.loop.post(&ev)
+}
+
+// summed adds the digest of what was read to the report. It is computed here, on the
+// goroutine that has the data in its cache and is often not the runner's.
+func (o *diskOp) summed(ev *replication.Event) {
+	var sum [wire.MaxDigestSize]byte
+	if ev.Err == replication.DiskOK {
+		ev.Body = o.pool.sums.sum(sum[:0], o.sum, o.req.Data)
+	}
+	if o.sumOnly && o.buf != 0 {
+		o.pool.bufs.release(o.buf)
+		ev.Buf = 0
+	}
+	o.pool.put(o)
+	o.pool.loop.post(ev)
 }
 
 var diskToBlock = [...]block.Op{
@@ -73,6 +97,7 @@ var blockToDisk = [...]replication.Op{
 // submit starts e on d. data is the memory of a read or write.
 func (o *diskOp) submit(d block.Device, e *replication.Effect, data []byte, more bool) {
 	r := &o.req
+	o.sum, o.sumOnly = e.Sum, e.SumOnly
 	r.Op, r.Sector, r.Sectors, r.Data, r.Flags = diskToBlock[e.Op], e.Sector, e.Size/block.SectorSize, data, 0
 	if e.FUA {
 		r.Flags |= block.FUA

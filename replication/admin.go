@@ -5,7 +5,6 @@ import (
 
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
-	"github.com/replblk/replblk/replication/wire"
 )
 
 // command is an operator's command on its way.
@@ -17,6 +16,9 @@ type command struct {
 	peerOut bool // it succeeded
 	forced  bool // a Primary was made of data that is not known to be good
 	tries   int
+
+	asked       bool // the peer was asked to disconnect
+	peerPrimary bool // and was Primary then
 }
 
 const (
@@ -96,6 +98,9 @@ func (r *Resource) run(c command) {
 	case AdminOutdate:
 		r.outdate(c)
 		return
+	case AdminRepair:
+		r.repair(c)
+		return
 	case AdminSuspendIO, AdminResumeIO:
 		r.suspend(c)
 		return
@@ -122,6 +127,10 @@ func (r *Resource) run(c command) {
 		r.finish(c, v.wish(next))
 	case AdminNewCurrentUUID:
 		v.newCurrentCommand(c)
+	case AdminVerify:
+		v.startVerify(c)
+	case AdminStopVerify:
+		v.stopVerify(c)
 	default:
 		r.reply(c.Token, state.NotSupported)
 	}
@@ -149,53 +158,6 @@ func (r *Resource) role() state.Role {
 		}
 	}
 	return state.Secondary
-}
-
-// disconnect ends the connection with the peer's consent, so that it does not take
-// it for a failure; without it if forced or if there is no connection.
-func (r *Resource) disconnect(c command) {
-	k := &r.conn
-	switch {
-	case k.state == state.StandAlone && c.agreed:
-		r.reply(c.Token, state.Success)
-	case k.state == state.StandAlone:
-		r.reply(c.Token, state.AlreadyStandAlone)
-	case k.draining || k.closing:
-		k.giveUp, c.agreed = true, true
-		r.later(c)
-	case !k.established() || c.Force:
-		r.dropConnection(c)
-	case r.change != nil:
-		r.later(c)
-	default:
-		mask, val := maskConn, state.Word(state.Disconnecting)<<4
-		r.change = &change{mask: mask, val: val, cmd: c}
-		if r.session().Version >= 100 {
-			r.sendChange(wire.CmdConnStChgReq, 0, mask, val)
-		} else {
-			r.sendChange(wire.CmdStateChgReq, 0, mask, val)
-		}
-	}
-}
-
-// dropConnection goes StandAlone without asking.
-func (r *Resource) dropConnection(c command) {
-	k := &r.conn
-	if k.phase != phaseDown {
-		r.giveUp(NoteNone)
-		c.agreed = true
-		r.later(c) // answered when it has come to rest
-		return
-	}
-	r.standAlone()
-	r.reply(c.Token, state.Success)
-}
-
-// disconnectAgreed: the peer will close the connection, and then so do we.
-func (r *Resource) disconnectAgreed(c command) {
-	r.part(NoteNone)
-	c.agreed = true
-	r.later(c) // answered when it has come to rest
 }
 
 // promote makes all volumes Primary, one after the other (spec 5.6).

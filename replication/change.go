@@ -103,10 +103,6 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NoLocalDisk)
 		return true
 	}
-	if want.Conn.Verify() { // not built yet; the peer's operator is told "not supported"
-		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NotSupported)
-		return true
-	}
 	_, result := v.check(want)
 	r.sendChangeReply(wire.CmdStateChgReply, v.num, result)
 	// A detach that we agree to has not happened yet, and never will if the answer is

@@ -113,7 +113,7 @@ func (v *volume) stateArrived(p state.State) bool {
 		return true
 	}
 	peerDisk, done := v.interpret(p)
-	if done {
+	if done || v.peerEndsVerify(p) {
 		return true
 	}
 	next := own

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -327,6 +328,12 @@ func (n *testNode) disk(e *Effect) {
 	switch e.Op {
 	case OpRead:
 		if e.Payload == PayloadNone {
+			if e.Sum != 0 {
+				ev.Body = digestOf(e.Sum, n.data[e.Sector:end])
+			}
+			if e.SumOnly {
+				break
+			}
 			n.nextBuf++
 			ev.Buf = n.nextBuf
 			n.bufs[ev.Buf] = append([]uint64(nil), n.data[e.Sector:end]...)
@@ -340,4 +347,17 @@ func (n *testNode) disk(e *Effect) {
 	default:
 	}
 	n.post(ev)
+}
+
+// digestOf is the digest of write numbers.
+func digestOf(alg wire.Algorithm, data []uint64) []byte {
+	d, err := wire.NewDigest(alg.String())
+	if err != nil {
+		panic(err)
+	}
+	var b []byte
+	for _, v := range data {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return d.Sum(nil, b)
 }

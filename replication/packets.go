@@ -120,6 +120,10 @@ func (r *Resource) dataPacket(ev *Event) bool {
 	case wire.CmdOutOfSync:
 		var p wire.BlockDesc
 		return decode(ev.Cmd, ev.Body, &p) && v.outOfSyncArrived(p)
+	case wire.CmdOVRequest:
+		return v.sumRequested(ev)
+	case wire.CmdOVReply:
+		return v.sumArrived(ev)
 	case wire.CmdRSDeallocated:
 		return false // never asked for
 	default:
@@ -220,8 +224,10 @@ func (v *volume) blockAck(cmd wire.Command, p wire.BlockAck) bool {
 		return v.negReadReply(p)
 	case wire.CmdNegRSDReply, wire.CmdRSCancel, wire.CmdRSIsInSync:
 		return v.resyncRefused(cmd, p)
+	case wire.CmdOVResult:
+		return v.resultArrived(p)
 	default:
-		return false // two primaries and online verify are not supported
+		return false // two primaries are not supported
 	}
 }
 

@@ -14,6 +14,8 @@ const (
 	peerReadData          // read of an application there
 	peerReadSync          // resync read: this node is the source
 	peerResync            // resynced block to be written: this node is the target
+	peerOwnSum            // VerifyS: digest of the own block, to compare with the peer's
+	peerSum               // VerifyT: digest of a block that the peer compares
 )
 
 // peerReq is a request of the peer (DRBD: "ee") in progress on this node.
@@ -35,6 +37,9 @@ type peerReq struct {
 	blockID uint64
 	buf     BufID
 	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
+	owner   uint32 // peerOwnSum, peerSum: of the span in volume.verify.reqs
+	sum     wire.Algorithm
+	digest  []byte // the peer's, to be compared
 }
 
 func (p *peerReq) sectors() uint64 { return uint64(p.size) >> 9 }
@@ -196,6 +201,9 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 	if overlapping(v.rs.writing, p.sector, p.end()) {
 		return true
 	}
+	if v.st.Conn.Verify() && v.verifyHolds(p) {
+		return true
+	}
 	for _, i := range r.peer.queue[:n] {
 		if q := &r.peer.list[i]; q.vol == v && q.sector < p.end() && p.sector < q.end() {
 			return true
@@ -230,6 +238,8 @@ func (r *Resource) startQueued(i uint32) {
 			return
 		}
 		p.vol.peerIO(i)
+	case peerOwnSum, peerSum:
+		p.vol.startSum(i)
 	default:
 		r.startPeerWrite(i)
 	}
@@ -278,7 +288,8 @@ func (v *volume) peerIO(i uint32) {
 	e := v.r.fx.add(FxDisk)
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, ioFor(classPeer, i), p.op, p.sector, p.size
 	e.FUA, e.NoHole = p.fua, p.noHole
-	e.Resync = p.kind == peerReadSync || p.kind == peerResync
+	e.Resync = p.kind == peerReadSync || p.kind >= peerResync
+	e.Sum, e.SumOnly = p.sum, p.kind >= peerOwnSum
 	if p.op == OpWrite {
 		e.Payload, e.Buf = PayloadBuffer, p.buf
 	}
@@ -305,6 +316,10 @@ func (r *Resource) peerDone(i uint32, ev *Event) {
 		v.answerSyncRead(i)
 	case peerResync:
 		v.resyncWritten(i)
+	case peerOwnSum:
+		v.compared(i, ev.Body)
+	case peerSum:
+		v.summed(i, ev.Body)
 	default:
 	}
 	r.drained()

@@ -369,7 +369,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 	}
 	v := q.vol
 	v.active = without(v.active, uint32(id))
-	if len(v.waiting) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits {
+	if len(v.waiting) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
 		r.restless = true
 	}
 	switch {

@@ -68,6 +68,7 @@ type volume struct {
 	xfer         exchange
 	rs           resync
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
+	verify       verify
 }
 
 // disk is what a volume knows of its attached backing device. Owned by volume.

@@ -100,13 +100,15 @@ func (r *Resource) resyncKick() {
 		v.resyncEmit()
 		v.resyncEnd()
 		v.sourceEnd()
+		v.verifyEmit()
+		v.verifyEnd()
 	}
 	r.retryPeer()
 }
 
 // resyncTick gives the target its budget for the next tenth of a second.
 func (v *volume) resyncTick() {
-	if v.st.Conn == state.SyncTarget && !v.rs.finishing {
+	if v.st.Conn == state.SyncTarget && !v.rs.finishing || v.st.Conn == state.VerifyS {
 		v.rs.rate.tick(&v.cfg)
 	}
 }
@@ -338,6 +340,9 @@ func (v *volume) resyncDurable() {
 
 // resyncRefused handles the negative answers to a resync request.
 func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
+	if v.st.Conn == state.VerifyS && cmd == wire.CmdNegRSDReply {
+		return v.sumRefused(p)
+	}
 	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT {
 		return true
 	}

@@ -24,11 +24,24 @@ type VolumeStatus struct {
 	ResyncTotal  uint64 // blocks at the start of the running resync, 0: none
 	ResyncFailed uint64
 	ResyncSince  Time
+	Verify       VerifyStatus
 	LocalPending int // requests on the own disk
 	PeerPending  int // requests sent and not confirmed
 	Application  int // application requests in progress
 	ALActive     int // extents in use
 	Frozen       bool
+}
+
+// VerifyStatus is about the online verify that is running, or the last one. Sizes are
+// blocks of 4 KiB.
+type VerifyStatus struct {
+	Total     uint64 // 0: there was none, or it is not known yet where it began
+	Left      uint64
+	Found     uint64 // that differ
+	Failed    uint64 // that could not be compared
+	Since     Time
+	Completed uint64 // runs that came to their end
+	Resume    uint64 // sector where an aborted run goes on, 0: there is none
 }
 
 // Status returns the present state.
@@ -54,6 +67,7 @@ func (v *volume) status() VolumeStatus {
 	if v.st.Conn.Resync() {
 		s.ResyncTotal, s.ResyncFailed, s.ResyncSince = v.rs.total, v.rs.failed, v.rs.started
 	}
+	s.Verify = v.verify.status()
 	for i := range v.r.ios.list {
 		q := &v.r.ios.list[i]
 		if q.vol != v {

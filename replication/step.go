@@ -41,7 +41,7 @@ type EventKind uint8
 const (
 	EvTick     EventKind = iota + 1 // Rand
 	EvRequest                       // application I/O: Vol, Req, Op, Sector, Size, FUA, NoHole
-	EvDisk                          // an FxDisk ended: IO, Err; Buf if the driver allocated one for a read
+	EvDisk                          // an FxDisk ended: IO, Err; Buf if the driver allocated one for a read; Body if it has Sum
 	EvMeta                          // an FxMetaNotify was reached: IO, Err
 	EvConnUp                        // both sockets stand: Gen (never reused), ResolveConflicts, Body = 64 random bytes
 	EvConnDown                      // Gen is gone: Cause
@@ -138,8 +138,10 @@ const (
 	AdminNewCurrentUUID                        // Vol, ClearBitmap
 	AdminSuspendIO                             //
 	AdminResumeIO                              //
-	AdminVerify                                // Vol, Start
 	AdminAdjust                                // Config
+	AdminVerify                                // Vol, Start, Stop, Resume
+	AdminStopVerify                            // Vol
+	AdminRepair                                // all volumes: resync what a verify has found
 )
 
 // Admin is an operator's command. FxReply with the same Token answers it, maybe
@@ -154,6 +156,8 @@ type Admin struct {
 	ClearBitmap   bool
 	Start         uint64 // sectors
 	Config        *Config
+	Stop          uint64 // sectors, 0: the end
+	Resume        bool   // Start is where the last aborted run has stopped
 }
 
 // EffectKind says which fields of an Effect are set.
@@ -169,6 +173,8 @@ const (
 	FxSend EffectKind = iota + 1
 	// FxDisk: Vol, IO, Op, Sector, Size, FUA, NoHole; memory of Req or Buf as in
 	// FxSend. OpRead with PayloadNone: the driver allocates and reports Buf.
+	// Sum: it computes this digest of what it has read and reports it as Body; with
+	// SumOnly the data is not wanted and Buf is not reported.
 	FxDisk
 	// FxMetaWrite: Vol, Sector (absolute on the metadata device), 4096 bytes of
 	// the arena at Off.
@@ -248,6 +254,8 @@ type Effect struct {
 	Data    bool
 	On      bool
 	Resync  bool // FxDisk: background I/O, application I/O goes first
+	SumOnly bool
+	Sum     wire.Algorithm
 
 	Vol    uint16
 	Gen    uint32
@@ -342,6 +350,9 @@ const (
 	NoteDryRun
 	NoteContradiction
 	NoteAdjusted
+	NoteVerifyStart   // Sector: the first
+	NoteVerifyDone    // Token: how many blocks of 4 KiB differ
+	NoteVerifyStopped // Sector: all before it are compared
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -353,7 +364,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"the fence-peer handler did not fence the peer, I/O may stay suspended",
 	"tentative connection, nothing was changed",
 	"the generations of the two nodes contradict each other, connection refused",
-	"the peer's operator has changed options of the connection, they hold here too"}
+	"the peer's operator has changed options of the connection, they hold here too",
+	"online verify started", "online verify finished", "online verify stopped before its end"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }

@@ -14,7 +14,7 @@ func (v *volume) rules() state.Rules {
 		TwoPrimaries:    false,
 		Fencing:         v.cfg.Fencing,
 		SuspendOnNoData: r.cfg.SuspendOnNoData,
-		VerifyAlg:       r.cfg.VerifyAlg != "",
+		VerifyAlg:       r.verifyAlg() != 0,
 		Version:         r.session().Version,
 	}
 	for _, o := range r.vols {
@@ -113,6 +113,12 @@ func (v *volume) afterConn(old, now state.State) {
 	}
 	if old.Disk < state.UpToDate && old.Conn >= state.SyncSource && now.Conn == state.Connected && now.Disk > state.Failed { // 22
 		v.sendState()
+	}
+	if old.Conn == state.VerifyS && now.Conn == state.Connected && v.r.session().StopsVerify() { // 23
+		v.sendState()
+	}
+	if old.Conn.Verify() != now.Conn.Verify() {
+		v.verifyChanged(old.Conn)
 	}
 	if startingSync(now.Conn) && !startingSync(old.Conn) { // 16
 		v.startFullSync()

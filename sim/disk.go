@@ -259,6 +259,24 @@ func (d *device) stop() {
 	d.inflight, d.queue, d.busy, d.metaErr = nil, nil, false, replication.DiskOK
 }
 
+// decay changes up to n sectors from start on and before stop, without anybody noticing,
+// and returns how many blocks are concerned.
+func (d *device) decay(n int, start, stop uint64) uint64 {
+	hit := map[uint64]bool{}
+	for range n {
+		s := start + d.w.rng.Uint64N(stop-start)
+		if hit[s/blockSectors] {
+			continue
+		}
+		hit[s/blockSectors] = true
+		d.data.preset(s, decayed)
+	}
+	return uint64(len(hit))
+}
+
+// decayed is no write's tag.
+const decayed = poisoned - 1
+
 // losePower loses the caches.
 func (d *device) losePower() {
 	p := pick(d.w.rng, 0, 0.1, 0.5, 0.9, 1)

@@ -65,6 +65,9 @@
 // log on stable storage (I2); a resync never goes from a copy that lacks what was
 // promised; at rest the copies are equal and no bit is set (Q1, Q2).
 //
-// Not here yet: resize, two primaries, fencing handlers, verify, several volumes,
+// Online verifies run at any time and must find nothing. Some runs let blocks of a disk
+// decay at rest: a verify must find exactly these, and its repair must mend them.
+//
+// Not here yet: resize, two primaries, fencing handlers, several volumes,
 // checked-in fault plans, shrinking.
 package sim

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"runtime/debug"
 
 	"github.com/replblk/replblk/activitylog"
@@ -79,6 +81,7 @@ func (n *node) config() replication.Config {
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
 		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
+		VerifyAlg: "crc32c",
 		Volumes: []replication.VolumeConfig{{
 			OnIOError: replication.OnErrorDetach, Fencing: state.DontCare, DiskFlushes: true, MDFlushes: true,
 			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate,
@@ -248,7 +251,7 @@ func (n *node) effect(e *replication.Effect) {
 		if n.w.keep {
 			n.w.line("  note: %s (sector %d size %d)", e.Note.String(), e.Sector, e.Size, nodeName(n.id))
 		}
-		n.w.op.noted(n, e.Note)
+		n.w.op.noted(n, e)
 	case replication.FxHandler, replication.FxSize:
 	}
 }
@@ -286,10 +289,28 @@ func (n *node) disk(e *replication.Effect) {
 func (n *node) diskDone(io *diskIO, err replication.DiskError) {
 	ev := &replication.Event{Kind: replication.EvDisk, IO: io.fx.IO, Err: err}
 	if io.fx.Op == replication.OpRead && io.fx.Payload == replication.PayloadNone && err == replication.DiskOK {
-		ev.Buf = n.newBuf(io.mem)
+		if io.fx.Sum != 0 {
+			ev.Body = digestOf(io.mem)
+		}
+		if !io.fx.SumOnly {
+			ev.Buf = n.newBuf(io.mem)
+		}
 	}
 	n.step(ev)
 }
+
+// digestOf is the digest of tags, by crc32c.
+func digestOf(mem []uint64) []byte {
+	var b [8]byte
+	sum := uint32(0)
+	for _, v := range mem {
+		binary.BigEndian.PutUint64(b[:], v)
+		sum = crc32.Update(sum, castagnoli, b[:])
+	}
+	return binary.LittleEndian.AppendUint32(nil, sum)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (n *node) newBuf(mem []uint64) replication.BufID {
 	if k := len(n.freeBufs); k > 0 {

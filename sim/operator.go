@@ -15,9 +15,11 @@ type operator struct {
 	back              [2]replication.Time // when a node that is down starts again
 	lease             replication.Time    // no new change of roles before
 	demoting          bool
-	prefer            int  // node to promote next, -1: any
-	splitBrains       int  // reports of it
-	splitBrainPlanned bool // it is what the test wants
+	prefer            int    // node to promote next, -1: any
+	splitBrains       int    // reports of it
+	splitBrainPlanned bool   // it is what the test wants
+	verified          int    // online verifies that came to their end, counted on each node
+	rotten            uint64 // blocks that a verify must find
 }
 
 // command is a command that was not answered yet.
@@ -84,8 +86,8 @@ func (o *operator) crashed(n *node) {
 
 func (o *operator) idle() bool { return len(o.waiting) == 0 && !o.demoting }
 
-func (o *operator) noted(n *node, note replication.Note) {
-	switch note {
+func (o *operator) noted(n *node, e *replication.Effect) {
+	switch note := e.Note; note {
 	case replication.NoteSplitBrain, replication.NoteUnrelated:
 		o.splitBrains++
 		if !o.splitBrainPlanned {
@@ -94,6 +96,11 @@ func (o *operator) noted(n *node, note replication.Note) {
 	case replication.NoteProtocolError:
 		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == 0 {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
+		}
+	case replication.NoteVerifyDone:
+		o.verified++
+		if e.Token != o.rotten {
+			o.w.fail("node %s: online verify found %d blocks that differ, want %d", nodeName(n.id), e.Token, o.rotten)
 		}
 	default:
 	}
@@ -189,7 +196,7 @@ func (o *operator) meddle() {
 	r := o.w.rng
 	n := o.w.nodes[r.IntN(2)]
 	st := n.state()
-	switch r.IntN(5) {
+	switch r.IntN(7) {
 	case 0:
 		n.admin(replication.Admin{Kind: replication.AdminDisconnect, Force: r.IntN(2) == 0}, nil)
 	case 1:
@@ -204,8 +211,25 @@ func (o *operator) meddle() {
 	case 3:
 		n.admin(replication.Admin{Kind: replication.AdminPauseSync}, nil)
 		n.schedule(between(r, 1, 200*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil) })
-	default:
+	case 4:
 		o.w.check.covered()
+	default:
+		o.verify(n)
+	}
+}
+
+// verify compares a part of the device, which must be equal whatever else is going on.
+func (o *operator) verify(n *node) {
+	r := o.w.rng
+	a := replication.Admin{Kind: replication.AdminVerify, Start: r.Uint64N(o.w.opt.Sectors), Resume: r.IntN(4) == 0}
+	a.Stop = a.Start + 1 + r.Uint64N(8192)
+	if len(o.w.client.hot) > 0 && r.IntN(2) == 0 { // where the application is busy
+		a.Start = o.w.client.hot[r.IntN(len(o.w.client.hot))]
+		a.Stop = a.Start + 1 + r.Uint64N(1024)
+	}
+	n.admin(a, nil)
+	if r.IntN(4) == 0 {
+		n.schedule(between(r, 1, 300*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminStopVerify}, nil) })
 	}
 }
 

@@ -37,6 +37,7 @@ type Options struct {
 	// Mean intervals between faults, 0: never.
 	Kill, Power, Cut, DiskErr, Switch, Admin replication.Time
 	CrashAgain                               bool // lose all power after healing
+	Rot                                      bool // plant differences, verify, repair
 }
 
 // draw makes options from a seed.
@@ -58,6 +59,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.Separate = r.IntN(2) == 0
 	o.UseRLE = r.IntN(2) == 0
 	o.BlankPeer = r.IntN(12) == 0
+	o.Rot = r.IntN(8) == 0
 	o.HotSpan = 1 << r.IntN(8)
 	o.Depth = 1 + r.IntN(12)
 	o.MaxSectors = 1 << r.IntN(8)

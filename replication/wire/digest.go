@@ -12,6 +12,39 @@ import (
 	"hash/crc32"
 )
 
+// Algorithm is a digest algorithm: an index of its kernel name. The zero value is
+// "none".
+type Algorithm uint8
+
+// algorithm is what is known of a digest without computing one.
+type algorithm struct {
+	name string
+	size int // of a digest in bytes
+}
+
+var algorithms = [...]algorithm{{}, {"crc32c", crc32.Size}, {"crc32", crc32.Size}, {"md5", md5.Size}, {"sha1", sha1.Size},
+	{"sha224", sha256.Size224}, {"sha256", sha256.Size}, {"sha384", sha512.Size384}, {"sha512", sha512.Size}}
+
+// Algorithms is how many algorithms there are, "none" included.
+const Algorithms = len(algorithms)
+
+// AlgorithmOf returns the algorithm with the given kernel name; zero if there is none, as
+// for the empty name.
+func AlgorithmOf(name string) Algorithm {
+	for i := range algorithms {
+		if algorithms[i].name == name {
+			return Algorithm(i)
+		}
+	}
+	return 0
+}
+
+// Size returns the length of a digest in bytes, 0 of no algorithm.
+func (a Algorithm) Size() int { return algorithms[a].size }
+
+// String returns the kernel's name.
+func (a Algorithm) String() string { return algorithms[a].name }
+
 // Digest computes the digest of a block for data-integrity-alg, csums-alg and
 // verify-alg, as the kernel's crypto API would (spec 4.8). It has state and is
 // for one goroutine at a time.

@@ -142,3 +142,21 @@ func TestGoldenAuthentication(t *testing.T) {
 		}
 	}
 }
+
+func TestAlgorithms(t *testing.T) {
+	if a := AlgorithmOf(""); a != 0 || a.Size() != 0 {
+		t.Errorf("no name: algorithm %d of %d bytes", a, a.Size())
+	}
+	if a := AlgorithmOf("sha3-256"); a != 0 {
+		t.Errorf("unknown name: algorithm %d", a)
+	}
+	for a := Algorithm(1); int(a) < Algorithms; a++ {
+		d, err := NewDigest(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if AlgorithmOf(a.String()) != a || d.Size() != a.Size() || len(d.Sum(nil, []byte{1})) != a.Size() {
+			t.Errorf("%v: found as %v, %d bytes, a digest has %d", a, AlgorithmOf(a.String()), a.Size(), d.Size())
+		}
+	}
+}

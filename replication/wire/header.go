@@ -21,6 +21,7 @@ const (
 	versionCompressed = 90 // P_COMPRESSED_BITMAP
 	versionBigPackets = 95 // header 95, resync controller parameters
 	versionAhead      = 96 // P_OUT_OF_SYNC, P_RS_CANCEL
+	versionVerifyStop = 97 // an online verify may end before the end of the device; not in 100
 	versionVolumes    = 100
 )
 

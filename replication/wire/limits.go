@@ -40,6 +40,12 @@ func (s Session) MaxRequest() uint32 {
 	}
 }
 
+// StopsVerify says whether an online verify may end before the end of the device: the
+// node that compares reports its end (spec 9.10). Version 100 cannot.
+func (s Session) StopsVerify() bool {
+	return s.Version >= versionVerifyStop && s.Version != versionVolumes
+}
+
 // MaxTrim returns the largest discard or zero-out in bytes.
 func (s Session) MaxTrim() uint32 {
 	if s.Features.Has(FeatureWriteSame) {
