@@ -42,9 +42,6 @@ var adminVerbs = []adminVerb{
 	{use: "outdate", short: "mark the local data as outdated"},
 	{use: "pause-sync", short: "pause the resync", volume: true},
 	{use: "resume-sync", short: "resume the resync", volume: true},
-	{use: "verify", short: "compare the copies", volume: true, flags: func(c *cobra.Command, r *control.Request) {
-		c.Flags().Uint64Var(&r.StartSector, "start", 0, "first sector")
-	}},
 	{use: "new-current-uuid", short: "begin a new data generation", volume: true, flags: func(c *cobra.Command, r *control.Request) {
 		c.Flags().BoolVar(&r.ClearBitmap, "clear-bitmap", false, "declare the copies of a fresh pair equal without copying")
 	}},
@@ -73,7 +70,7 @@ func adminCommands(g *globals) []*cobra.Command {
 		}
 		list = append(list, c)
 	}
-	return list
+	return append(list, verifyCommand(g))
 }
 
 // each sends a request for every argument.

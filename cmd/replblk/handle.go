@@ -104,6 +104,7 @@ var resourceCommands = map[string]replication.AdminKind{
 	"primary":    replication.AdminPrimary,
 	"suspend-io": replication.AdminSuspendIO,
 	"resume-io":  replication.AdminResumeIO,
+	"repair":     replication.AdminRepair,
 }
 
 // volumeCommands are about a volume and need no more than the core.
@@ -114,6 +115,7 @@ var volumeCommands = map[string]replication.AdminKind{
 	"resume-sync":       replication.AdminResumeSync,
 	"new-current-uuid":  replication.AdminNewCurrentUUID,
 	"verify":            replication.AdminVerify,
+	"stop-verify":       replication.AdminStopVerify,
 }
 
 func (m *managed) handleVolume(ctx context.Context, req *control.Request, vol uint16) error {
@@ -127,8 +129,13 @@ func (m *managed) handleVolume(ctx context.Context, req *control.Request, vol ui
 	if !ok {
 		return control.Errorf(control.ExitUsage, "unknown command %q", req.Command)
 	}
+	if kind == replication.AdminVerify {
+		if err := m.checkVerify(req, vol); err != nil {
+			return err
+		}
+	}
 	return m.command(ctx, replication.Admin{
-		Kind: kind, Vol: vol, Force: req.Force, ClearBitmap: req.ClearBitmap, Start: req.StartSector,
+		Kind: kind, Vol: vol, Force: req.Force, ClearBitmap: req.ClearBitmap, Start: req.StartSector, Stop: req.StopSector, Resume: req.Resume,
 	})
 }
 
@@ -197,4 +204,21 @@ func (m *managed) invalidate(ctx context.Context, vol uint16) error {
 
 func offlineError(name string, vol uint16, err error) error {
 	return control.Errorf(exitCode(err), "%s/%d: %v", name, vol, err)
+}
+
+// checkVerify refuses a range without a block to compare, which the core would take for
+// nothing to do.
+func (m *managed) checkVerify(req *control.Request, vol uint16) error {
+	r, err := m.running()
+	if err != nil {
+		return err
+	}
+	size := r.Volume(vol).Geometry().Sectors
+	switch {
+	case req.StartSector >= size && size > 0:
+		return control.Errorf(control.ExitUsage, "%s/%d: start sector %d is beyond the end of the device, which has %d", m.name(), vol, req.StartSector, size)
+	case req.StopSector > 0 && req.StopSector <= req.StartSector:
+		return control.Errorf(control.ExitUsage, "%s/%d: stop sector %d is not after the start sector %d", m.name(), vol, req.StopSector, req.StartSector)
+	}
+	return nil
 }

@@ -72,11 +72,24 @@ func (m *managed) volumeSnapshot(vs *replication.VolumeStatus) control.Volume {
 		},
 	}
 	v.SplitOwn, v.SplitPeer = m.history.changes(vs.Number)
-	if st.Conn.Resync() || st.Conn.Verify() {
+	y := &vs.Verify
+	switch {
+	case st.Conn.Verify():
+		v.Resync = m.sync.look(vs.Number, y.Total*bitmapBlock, y.Left*bitmapBlock)
+		if v.Resync != nil {
+			v.Resync.Verify, v.Resync.Failed = true, y.Failed*bitmapBlock
+		}
+	case st.Conn.Resync():
 		left := vs.OutOfSync - min(vs.ResyncFailed, vs.OutOfSync)
 		v.Resync = m.sync.look(vs.Number, vs.ResyncTotal*bitmapBlock, left*bitmapBlock)
 		if v.Resync != nil {
-			v.Resync.Verify, v.Resync.Failed = st.Conn.Verify(), vs.ResyncFailed*bitmapBlock
+			v.Resync.Failed = vs.ResyncFailed * bitmapBlock
+		}
+	}
+	if y.Total > 0 {
+		v.Verify = &control.Verify{
+			Total: y.Total * bitmapBlock, Left: y.Left * bitmapBlock, OutOfSync: y.Found * bitmapBlock, Failed: y.Failed * bitmapBlock,
+			Completed: y.Completed, Resume: y.Resume,
 		}
 	}
 	return v

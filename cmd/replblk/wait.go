@@ -137,35 +137,39 @@ func newReporter(w io.Writer) *reporter { return &reporter{w: w} }
 func (p *reporter) show(list []control.Resource) {
 	var total, left uint64
 	var rate float64
+	word := "resync"
 	for i := range list {
 		for j := range list[i].Volumes {
 			if s := list[i].Volumes[j].Resync; s != nil {
 				total, left, rate = total+s.Total, left+s.Left, rate+s.Rate
+				if s.Verify {
+					word = "verify"
+				}
 			}
 		}
 	}
 	switch {
 	case total == 0:
 	case isTerminal(p.w):
-		p.draw(total, left, rate)
+		p.draw(word, total, left, rate)
 	case time.Since(p.line) >= lineInterval:
 		p.line = time.Now()
-		_, _ = fmt.Fprintf(p.w, "resync: %5.1f%% done, %d of %d KiB left, %.1f MiB/s\n",
-			100*float64(total-left)/float64(total), left>>10, total>>10, rate/(1<<20))
+		_, _ = fmt.Fprintf(p.w, "%s: %5.1f%% done, %d of %d KiB left, %.1f MiB/s\n",
+			word, 100*float64(total-left)/float64(total), left>>10, total>>10, rate/(1<<20))
 	}
 }
 
 // draw updates the bar. Rate and time left come from the daemon, which has watched the
 // resync for longer than this command.
-func (p *reporter) draw(total, left uint64, rate float64) {
+func (p *reporter) draw(word string, total, left uint64, rate float64) {
 	if p.bar == nil || total != p.total {
 		p.total = total
 		p.bar = progressbar.NewOptions64(int64(total), progressbar.OptionSetWriter(p.w), progressbar.OptionSetWidth(30),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionThrottle(pollInterval))
 	}
-	text := "resync"
+	text := word
 	if rate > 0 {
-		text = fmt.Sprintf("resync %.1f MiB/s, %.0f s left", rate/(1<<20), float64(left)/rate)
+		text = fmt.Sprintf("%s %.1f MiB/s, %.0f s left", word, rate/(1<<20), float64(left)/rate)
 	}
 	p.bar.Describe(text)
 	_ = p.bar.Set64(int64(total - left)) // a bar that cannot be drawn is no reason to stop waiting

@@ -86,6 +86,17 @@ type Volume struct {
 
 	Counters Counters `json:"counters"`
 	Resync   *Resync  `json:"resync,omitempty"`
+	Verify   *Verify  `json:"verify,omitempty"`
+}
+
+// Verify is what the running online verify, or the last one, has found. Sizes are bytes.
+type Verify struct {
+	Total     uint64 `json:"total"`
+	Left      uint64 `json:"left"`
+	OutOfSync uint64 `json:"out-of-sync"`   // blocks that differ
+	Failed    uint64 `json:"failed"`        // blocks that could not be read
+	Completed uint64 `json:"completed"`     // runs that came to their end
+	Resume    uint64 `json:"resume-sector"` // where an aborted run goes on, 0: there is none
 }
 
 // Counters count since the disk was attached, or the resource brought up.

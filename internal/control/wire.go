@@ -34,6 +34,8 @@ type Request struct {
 	Now           bool   `json:"now,omitempty"`        // events: only what exists
 	Statistics    bool   `json:"statistics,omitempty"` // events: with counters
 	StartSector   uint64 `json:"start-sector,omitempty"`
+	StopSector    uint64 `json:"stop-sector,omitempty"` // 0: the end
+	Resume        bool   `json:"resume,omitempty"`      // verify: where the last one was stopped, instead of StartSector
 }
 
 // answer is one line from the server.
