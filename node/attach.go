@@ -34,6 +34,9 @@ type backing struct {
 	users      atomic.Int64 // direct reads in progress, plus one while attached
 	idle       chan struct{}
 	detach     sync.Once
+
+	layout metadata.Layout // where the metadata lies; the runner's
+	found  metadata.Layout // where it belongs; set while an FxMeasure is under way
 }
 
 // enter counts a direct read; it fails when the device is on its way out.
@@ -108,6 +111,7 @@ func (r *Resource) attachVolume(ctx context.Context, vol uint16, b Backing) erro
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
+	bk.layout = at.Layout
 	bk.users.Store(1)
 	bk.queue = newMetaQueue(bk.data, bk.meta, func(io replication.IOID, e replication.DiskError) {
 		r.loop.post(&replication.Event{Kind: replication.EvMeta, IO: io, Err: e})

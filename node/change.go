@@ -134,10 +134,10 @@ func (r *Resource) logState(e *replication.Effect) {
 func (r *Resource) note(e *replication.Effect) {
 	level := slog.LevelInfo
 	switch e.Note {
-	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError:
+	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError, replication.NoteMoveFailed:
 		level = slog.LevelError
 	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun,
-		replication.NoteVerifyStart:
+		replication.NoteVerifyStart, replication.NoteResized:
 	case replication.NoteVerifyDone:
 		if e.Token > 0 {
 			level = slog.LevelError

@@ -88,6 +88,10 @@ func (r *Resource) effect(fx *replication.Effects, e *replication.Effect, more b
 		}
 	case replication.FxDetached:
 		r.detached(e.Vol)
+	case replication.FxMeasure:
+		r.measureDevice(e.Vol)
+	case replication.FxMove:
+		r.moveMeta(e.Vol)
 	case replication.FxState:
 		r.stateChanged(e)
 	case replication.FxNote:
@@ -104,10 +108,7 @@ func (r *Resource) disk(e *replication.Effect, more bool) {
 	if e.Op == replication.OpRead && e.Payload == replication.PayloadNone {
 		o.buf, data = r.bufs.alloc(int(e.Size))
 	}
-	var b *backing
-	if v := r.volumes[e.Vol]; v != nil {
-		b = v.disk.Load()
-	}
+	b := r.backing(e.Vol)
 	if b == nil { // contrary to the contract; the core asked and gets an answer
 		o.req.Op = diskToBlock[e.Op]
 		o.req.Complete(errNoDisk)
@@ -118,10 +119,7 @@ func (r *Resource) disk(e *replication.Effect, more bool) {
 
 // meta queues a metadata effect.
 func (r *Resource) meta(fx *replication.Effects, e *replication.Effect) {
-	var b *backing
-	if v := r.volumes[e.Vol]; v != nil {
-		b = v.disk.Load()
-	}
+	b := r.backing(e.Vol)
 	op := metaOp{kind: e.Kind, data: e.Data, sector: e.Sector, io: e.IO}
 	switch {
 	case b == nil:

@@ -131,6 +131,8 @@ func (r *Resource) run(c command) {
 		v.startVerify(c)
 	case AdminStopVerify:
 		v.stopVerify(c)
+	case AdminResize:
+		v.resizeCommand(c)
 	default:
 		r.reply(c.Token, state.NotSupported)
 	}

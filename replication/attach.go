@@ -203,7 +203,7 @@ func (v *volume) abandonDisk() {
 // node missed from now on is not all that is known.
 func (v *volume) settleDisk() {
 	d := v.disk
-	if d == nil {
+	if d == nil || v.rz.stage == resizeMoving {
 		return
 	}
 	v.writeSuper()

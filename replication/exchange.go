@@ -25,6 +25,7 @@ type exchange struct {
 	enc   *bitmap.Encoder
 	dec   *bitmap.Decoder
 	early uint64 // sync UUID that came before it was expected, 0: none
+	grown bool   // the volume has grown: a resync without an exchange
 }
 
 const (
@@ -148,7 +149,8 @@ func (v *volume) makeSyncUUID() {
 // becomeSource starts the resync. From here on writes are replicated again, so the sync
 // UUID must be the next packet on the data socket.
 func (v *volume) becomeSource() {
-	if v.st.Conn != state.WFBitMapS && v.st.Conn != state.StartingSyncS || v.disk == nil || !v.r.conn.established() {
+	c := v.st.Conn
+	if c != state.WFBitMapS && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) || v.disk == nil || !v.r.conn.established() {
 		return
 	}
 	r := v.r
@@ -157,6 +159,7 @@ func (v *volume) becomeSource() {
 	r.close(DataSocket, off)
 	next := v.st
 	next.Conn, next.PeerDisk = state.SyncSource, state.Inconsistent
+	v.xfer.grown = false
 	v.startResync()
 	v.force(next)
 	r.handler(v, HandlerBeforeResyncSource)
@@ -167,9 +170,9 @@ func (v *volume) becomeSource() {
 // that the disk is Inconsistent from now on must be on disk before the first
 // block of the source is written.
 func (v *volume) syncUUIDArrived(uuid uint64) bool {
-	if v.st.Conn != state.WFSyncUUID && v.disk != nil && v.asksToBeTarget() {
+	if v.st.Conn != state.WFSyncUUID && v.disk != nil && (v.asksToBeTarget() || v.rz.stage != resizeNone) {
 		// The peer's answer to our request is on the other socket and still on
-		// its way. This says the same.
+		// its way, or the volume has grown there already. This says the same.
 		v.xfer.early = uuid
 		return true
 	}

@@ -46,11 +46,18 @@ type testNode struct {
 	notes    []Effect
 	replies  map[uint64]state.Result
 	outcome  map[ReqID]Outcome
-	stuck    bool   // metadata operations are not answered
-	unsaid   []IOID // answers kept back by stuck
+	stuck    bool            // metadata operations are not answered
+	unsaid   []IOID          // answers kept back by stuck
+	sectors  uint64          // of the device
+	found    metadata.Layout // at the last FxMeasure
+	moves    int
+	moveErr  DiskError
 }
 
-const testSectors = 64 << 11 // 64 MiB
+const (
+	testSectors    = 64 << 11 // 64 MiB
+	maxTestSectors = 256 << 11
+)
 
 func testConfig() Config {
 	return Config{Name: "r0", Protocol: ProtocolC, TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5, KoCount: 7,
@@ -71,7 +78,7 @@ func newPair(cfg ...Config) *pair {
 		if err != nil {
 			panic(err)
 		}
-		n := &testNode{p: p, name: name, r: New(c), layout: layout, data: make([]uint64, testSectors), pages: map[uint64][]byte{},
+		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: testSectors, data: make([]uint64, maxTestSectors), pages: map[uint64][]byte{},
 			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)
@@ -106,7 +113,7 @@ func (n *testNode) attach() {
 	if err := sb.Decode(n.super); err != nil {
 		panic(err)
 	}
-	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: testSectors}
+	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: n.sectors}
 	if sb.LASizeSectors > 0 {
 		a.Bitmap = bitmap.New(bitsFor(sb.LASizeSectors))
 		for p := range a.Bitmap.Pages() {
@@ -273,6 +280,15 @@ func (n *testNode) execute(e *Effect) {
 		n.p.printf("%s: reply %v", n.name, e.Result)
 	case FxState:
 		n.p.printf("%s: state %v", n.name, e.New)
+	case FxMeasure:
+		layout, err := n.layout.Grown(n.sectors)
+		if err != nil {
+			panic(err)
+		}
+		n.found = layout
+		n.post(Event{Kind: EvDevice, Device: &Device{BackingSectors: n.sectors, Layout: layout}})
+	case FxMove:
+		n.move()
 	case FxHandler:
 		n.handlers = append(n.handlers, *e)
 	case FxNote:
@@ -280,6 +296,19 @@ func (n *testNode) execute(e *Effect) {
 		n.p.printf("%s: note %v", n.name, e.Note)
 	default:
 	}
+}
+
+// move moves the metadata.
+func (n *testNode) move() {
+	n.moves++
+	if n.moveErr == DiskOK {
+		pages := map[uint64][]byte{}
+		for s, b := range n.pages {
+			pages[s-n.layout.Bitmap+n.found.Bitmap] = b
+		}
+		n.pages, n.layout = pages, n.found
+	}
+	n.post(Event{Kind: EvMoved, Err: n.moveErr})
 }
 
 func (n *testNode) send(e *Effect) {

@@ -44,6 +44,9 @@ const (
 	clearFullSync                        // the whole bitmap is durable
 	sealUUIDs                            // the bitmap of a finished target is durable
 	finishSource                         // the bitmap of a finished source is durable
+	saveBeforeMove                       // the metadata is durable as it is: move it
+	sealSize                             // the bitmap of a larger volume is durable
+	finishResize                         // the new size is durable
 )
 
 // resync says whether it is a step of a resync: its argument is volume.era.
@@ -224,7 +227,11 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.targetFinished()
 	case answerDemote:
 		v.r.reply(arg, v.demoteResult())
-	case dropPrimaryMark, finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
+	case saveBeforeMove:
+		v.moveMeta()
+	case finishResize:
+		v.sizeDurable()
+	case sealSize, dropPrimaryMark, finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
 		// these wait for bitmap pages, see pagesDone
 	}
 }
@@ -360,6 +367,10 @@ func (v *volume) pageWaiterDone(do afterMeta, arg uint64) {
 		v.sealUUIDs()
 	case finishSource:
 		v.sourceFinished()
+	case saveBeforeMove:
+		v.afterSuper(saveBeforeMove, 0)
+	case sealSize:
+		v.sealSize()
 	case clearFullSync:
 		if v.disk != nil {
 			v.disk.sb.Flags &^= metadata.FullSync

@@ -142,7 +142,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 		t.DecodeFrom(&rd)
 		d, size = t.Data, t.Size
 	}
-	if rd.Finish() != nil || !v.inside(d.Sector, size) || v.st.Conn < state.Connected ||
+	if rd.Finish() != nil || !v.inside(d.Sector, size) && !v.resizeRoom(d.Sector, size) || v.st.Conn < state.Connected ||
 		v.st.Role == state.Primary && !r.cfg.TwoPrimaries || r.PeerRoom() == 0 {
 		r.free(ev.Buf)
 		return false
@@ -198,6 +198,9 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 		return true
 	}
 	v := p.vol
+	if p.kind == peerWrite && v.rz.stage != resizeNone { // it may be meant for the new space
+		return true
+	}
 	if overlapping(v.rs.writing, p.sector, p.end()) {
 		return true
 	}
@@ -251,7 +254,10 @@ func (r *Resource) startPeerWrite(i uint32) {
 	v := p.vol
 	p.queued = false
 	v.rs.writing = append(v.rs.writing, span{p.sector, p.end(), i})
-	if !v.writesLocally() {
+	if inside := v.inside(p.sector, p.size); !inside || !v.writesLocally() {
+		if !inside && !p.orphan { // it waited for the volume to grow, and in vain
+			r.protocolError()
+		}
 		p.failed = true
 		r.peerWritten(i)
 		return

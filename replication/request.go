@@ -65,8 +65,12 @@ func (v *volume) retryHeld() {
 func (r *Resource) admit(id ioID) {
 	q := &r.ios.list[id]
 	v := q.vol
-	if v.st.Role != state.Primary {
+	switch {
+	case v.st.Role != state.Primary:
 		r.refuse(id, ReadOnly)
+		return
+	case q.op != OpFlush && !v.inside(q.sector, q.size): // the volume has shrunk since
+		r.refuse(id, IOError)
 		return
 	}
 	switch q.op {

@@ -69,6 +69,8 @@ type volume struct {
 	rs           resync
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
+	rz           resizing
+	grew         bool // by a command of this node: the new space is synced when the peer has it too
 }
 
 // disk is what a volume knows of its attached backing device. Owned by volume.
@@ -161,6 +163,10 @@ func (r *Resource) dispatch(ev *Event) {
 		if v := r.volume(ev.Vol); v != nil {
 			v.users = ev.Size
 		}
+	case EvDevice:
+		r.deviceMeasured(ev)
+	case EvMoved:
+		r.metaMoved(ev)
 	case EvHandler:
 		if ev.IO.class() == classFence {
 			r.fenced(ev.Exit)
@@ -172,11 +178,15 @@ func (r *Resource) dispatch(ev *Event) {
 // state changes wake requests and commands, which may change states again.
 // Every round consumes something that waited, so it ends.
 func (r *Resource) settle() {
+	for _, v := range r.vols {
+		r.restless = r.restless || v.rz.stage > resizeMeasuring
+	}
 	for r.restless {
 		r.restless = false
 		r.retryCommands()
 		for _, v := range r.vols {
 			v.attachPending()
+			v.resizeStep()
 			v.retryHeld()
 		}
 		r.resyncKick()

@@ -42,9 +42,12 @@ func (v *volume) sendSyncParam() {
 	v.r.sendVariable(wire.SyncParamCommand(v.r.session().Version), v.num, p.AppendTo)
 }
 
-func (v *volume) sendSizes(flags wire.SizesFlags) {
+func (v *volume) sendSizes(flags wire.SizesFlags) { v.sendSizesAs(v.size, flags) }
+
+// sendSizesAs is sendSizes with another present size: zero asks for an answer.
+func (v *volume) sendSizesAs(current uint64, flags wire.SizesFlags) {
 	s := v.r.session()
-	p := wire.Sizes{User: v.userSize, Current: v.size, MaxBioSize: s.MaxRequest(), Flags: flags,
+	p := wire.Sizes{User: v.userSize, Current: current, MaxBioSize: s.MaxRequest(), Flags: flags,
 		Queue: wire.QueueLimits{PhysicalBlock: 4096, LogicalBlock: 512, IOMin: 4096}}
 	if v.disk == nil {
 		p.User = 0

@@ -38,40 +38,31 @@ func (v *volume) sizesArrived(p wire.Sizes) bool {
 	}
 	v.peerSectors = p.Backing
 	before := v.size
-	if v.disk != nil {
-		if !v.agreeWith(p) {
-			return true
+	switch {
+	case v.disk == nil:
+		if v.followPeer(p) && v.st.Conn >= state.Connected && (p.Current == 0 || before != v.size) {
+			v.sendSizes(p.Flags)
 		}
-	} else if !v.followPeer(p) {
-		return true
-	}
-	if v.st.Conn > state.WFReportParams && (p.Current == 0 || before != v.size) {
-		v.sendSizes(p.Flags)
+	case v.st.Conn >= state.Connected:
+		v.peerResizes(p)
+	default:
+		v.agreeWith(p)
 	}
 	return true
 }
 
-// agreeWith takes the peer's sizes into account. It returns false if the connection was
-// refused because of them.
-func (v *volume) agreeWith(p wire.Sizes) bool {
+// agreeWith takes the peer's sizes into account during the handshake.
+func (v *volume) agreeWith(p wire.Sizes) {
 	user := p.User
-	if v.st.Conn == state.WFReportParams && (user == 0 || v.userSize != 0 && v.userSize < user) {
+	if user == 0 || v.userSize != 0 && v.userSize < user {
 		user = v.userSize
 	}
 	size := agreeSize(p.Backing, v.disk.limit(), v.disk.sb.LASizeSectors, user)
-	if size < v.size && v.st.Disk >= state.Outdated && (v.st.Conn < state.Connected || v.st.PeerDisk == state.Diskless) {
-		v.r.note(v, NoteShrink)
-		v.r.part(NoteNone)
-		return false
-	}
-	if size < v.size && v.st.Role == state.Primary {
-		v.r.note(v, NoteShrink)
-		v.r.part(NoteNone)
-		return false
+	if v.refusesShrink(size) {
+		return
 	}
 	v.userSize = user
 	v.resize(size, p.Flags&wire.SizesNoResync == 0)
-	return true
 }
 
 // followPeer sizes a diskless volume by what the peer says.
@@ -99,18 +90,19 @@ func (v *volume) followPeer(p wire.Sizes) bool {
 // are on disk, FULL_SYNC stands for them.
 func (v *volume) resize(size uint64, resync bool) {
 	d := v.disk
-	if d.bm.Bits() != bitsFor(size) {
-		grows := bitsFor(size) > d.bm.Bits()
-		d.bm.Resize(bitsFor(size), resync)
-		if grows {
-			d.sb.Flags |= metadata.FullSync
-		}
-		d.bm.MarkAllDirty()
+	switch last := d.sb.LASizeSectors; {
+	case size > last:
+		d.sb.Flags |= metadata.FullSync
+		v.growBitmap(last, size, resync)
 		v.afterPages(clearFullSync, 0)
+	case bitsFor(size) < d.bm.Bits():
+		d.bm.Resize(bitsFor(size), false)
+		v.writePages()
 	}
 	if d.sb.LASizeSectors != size {
 		d.sb.LASizeSectors = size
 		v.superChanged()
+		v.freeze() // no write beyond the size on disk: the activity log could not name it
 	}
 	v.setSize(size)
 }

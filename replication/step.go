@@ -51,6 +51,8 @@ const (
 	EvAdmin                         // an operator's command: Admin
 	EvHandler                       // a handler ended: IO, Exit
 	EvUsers                         // Size clients hold the volume Vol open now
+	EvDevice                        // an FxMeasure ended: Vol, Err, Device
+	EvMoved                         // an FxMove ended: Vol, Err
 )
 
 // Op is what a disk effect or an application request does.
@@ -104,6 +106,13 @@ type Event struct {
 	Cause  state.Conn // EvConnDown: Timeout, BrokenPipe, NetworkFailure or ProtocolError
 	Attach *Attach
 	Admin  *Admin
+	Device *Device
+}
+
+// Device is what the driver finds when it looks how large a backing device is now.
+type Device struct {
+	BackingSectors uint64          // capacity of the data device
+	Layout         metadata.Layout // where its metadata belongs (metadata.Layout.Grown)
 }
 
 // Attach is what the driver learned from a backing device.
@@ -142,6 +151,7 @@ const (
 	AdminVerify                                // Vol, Start, Stop, Resume
 	AdminStopVerify                            // Vol
 	AdminRepair                                // all volumes: resync what a verify has found
+	AdminResize                                // Vol, Sectors, AssumeClean, AssumePeer, Force
 )
 
 // Admin is an operator's command. FxReply with the same Token answers it, maybe
@@ -158,6 +168,9 @@ type Admin struct {
 	Config        *Config
 	Stop          uint64 // sectors, 0: the end
 	Resume        bool   // Start is where the last aborted run has stopped
+	Sectors       uint64 // resize: the size wanted, 0: as much as both devices have room for
+	AssumeClean   bool   // resize: new space counts as equal
+	AssumePeer    bool   // resize: without a connection, believe that the peer has room
 }
 
 // EffectKind says which fields of an Effect are set.
@@ -209,6 +222,12 @@ const (
 	FxHandler
 	// FxSize: the size of Vol is now Sector sectors.
 	FxSize
+	// FxMeasure: look how large the devices of Vol are now. Answered by EvDevice.
+	FxMeasure
+	// FxMove: move the metadata of Vol to where the last EvDevice said that it belongs, so
+	// that a crash at any time leaves metadata that can be found. Answered by EvMoved.
+	// No metadata is written meanwhile.
+	FxMove
 	// FxNote: something an operator should read: Note, Vol, Sector/Size where it says so.
 	// NoteSplitBrain has the blocks changed here in Token and at the peer in Sector;
 	// NoteVerdict has the number of the rule of spec 7.4 in Token and its verdict in
@@ -353,6 +372,8 @@ const (
 	NoteVerifyStart   // Sector: the first
 	NoteVerifyDone    // Token: how many blocks of 4 KiB differ
 	NoteVerifyStopped // Sector: all before it are compared
+	NoteResized
+	NoteMoveFailed
 )
 
 var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
@@ -365,7 +386,8 @@ var noteTexts = [...]string{"", "split brain detected, connection refused, both 
 	"tentative connection, nothing was changed",
 	"the generations of the two nodes contradict each other, connection refused",
 	"the peer's operator has changed options of the connection, they hold here too",
-	"online verify started", "online verify finished", "online verify stopped before its end"}
+	"online verify started", "online verify finished", "online verify stopped before its end",
+	"size of the volume changed", "metadata could not be moved to the new end of the device"}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }

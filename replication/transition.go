@@ -218,10 +218,7 @@ func (v *volume) startFullSync() {
 	if v.st.Conn == state.StartingSyncT {
 		next.Conn = state.WFSyncUUID
 		v.force(next)
-		if uuid := v.xfer.early; uuid != 0 {
-			v.xfer.early = 0
-			v.syncUUIDArrived(uuid)
-		}
+		v.useEarlyUUID()
 		return
 	}
 	v.makeSyncUUID()

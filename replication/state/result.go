@@ -36,6 +36,22 @@ const (
 	OutdateNeedsConnection   Result = -21
 )
 
+// Refusals of the configuration layer. They never go on the wire; the codes are those that
+// DRBD's tools print, negated.
+const (
+	DiskTooSmall       Result = -111
+	ResizeDuringResync Result = -130
+	ResizeNeedsPrimary Result = -131
+	ImplicitShrink     Result = -170
+)
+
+var configText = map[Result]string{
+	DiskTooSmall:       "Low.dev. smaller than requested DRBD-dev. size.",
+	ResizeDuringResync: "Resize not allowed during resync.",
+	ResizeNeedsPrimary: "Need one Primary node to resize.",
+	ImplicitShrink:     "Implicit device shrinking not allowed. (Shrink with --size and --force.)",
+}
+
 var successText = [...]string{
 	UnknownError:       "Unknown error",
 	Success:            "Success",
@@ -78,6 +94,8 @@ func (r Result) String() string {
 		return successText[r]
 	case r < 0 && r > -Result(len(refusalText)) && refusalText[-r] != "":
 		return refusalText[-r]
+	case configText[r] != "":
+		return configText[r]
 	default: // a peer may send anything
 		return "Unknown result " + strconv.Itoa(int(r))
 	}

@@ -1,0 +1,362 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// resizeStage is how far a change of the size has got.
+type resizeStage uint8
+
+const (
+	resizeNone      resizeStage = iota
+	resizeMeasuring             // the driver looks how large the device is
+	resizeDraining              // what is in progress on the volume ends, new requests are held
+	resizeSaving                // the metadata, as it is, becomes durable before it moves
+	resizeMoving                // the driver moves it; nothing is written to it
+	resizeSealing               // bitmap and size become durable
+	resizeTrimming              // the volume has shrunk, the bitmap follows
+)
+
+// resizing is a change of a volume's size, or of the place of its metadata, in progress
+// (spec 7.8). Owned by volume.
+//
+// No write may reach new space before the size is on disk: after a crash the activity log
+// would name extents beyond the end, and be ignored. So requests are held, and so
+// are the peer's writes from the arrival of its P_SIZES on: it may have grown already.
+type resizing struct {
+	stage  resizeStage
+	ours   bool   // an operator of this node asked for it
+	answer bool   // the peer wants to hear of the outcome
+	token  uint64 // of the command
+	force  bool   // the operator knows that it shrinks
+	alone  bool   // the operator knows that the peer has room
+	user   uint64 // size asked for, 0: as much as possible
+	flags  wire.SizesFlags
+
+	device Device
+	size   uint64      // agreed
+	next   *wire.Sizes // news of the peer that came meanwhile
+}
+
+// resizeCommand is the operator's "resize".
+func (v *volume) resizeCommand(c command) {
+	s := v.st
+	switch {
+	case v.disk == nil || s.Disk < state.Inconsistent:
+		v.r.reply(c.Token, state.IsDiskless)
+	case s.Conn > state.Connected:
+		v.r.reply(c.Token, state.ResizeDuringResync)
+	case s.Role != state.Primary && s.Peer != state.Primary:
+		v.r.reply(c.Token, state.ResizeNeedsPrimary)
+	case v.rz.stage != resizeNone || s.Conn == state.WFReportParams:
+		v.r.later(c)
+	default:
+		z := resizing{ours: true, token: c.Token, force: c.Force, alone: c.AssumePeer, user: c.Sectors}
+		if c.AssumeClean {
+			z.flags |= wire.SizesNoResync
+		}
+		if c.AssumePeer {
+			z.flags |= wire.SizesForced
+		}
+		v.startResize(z)
+	}
+}
+
+// peerResizes handles P_SIZES on an established connection: the peer's disk or size has
+// changed, or it wants to know ours.
+func (v *volume) peerResizes(p wire.Sizes) {
+	if v.rz.stage != resizeNone {
+		v.rz.next = &p
+		return
+	}
+	size := agreeSize(p.Backing, v.disk.limit(), v.disk.sb.LASizeSectors, p.User)
+	if p.Current != 0 && size == v.size {
+		v.userSize = p.User
+		if v.grew && p.Current == v.size {
+			v.syncNewSpace()
+		}
+		return
+	}
+	v.startResize(resizing{answer: true, user: p.User, flags: p.Flags})
+}
+
+func (v *volume) startResize(z resizing) {
+	v.rz = z
+	v.rz.stage = resizeMeasuring
+	v.r.fx.add(FxMeasure).Vol = v.num
+}
+
+// deviceMeasured goes on when the driver knows how large the device is.
+func (r *Resource) deviceMeasured(ev *Event) {
+	v := r.volume(ev.Vol)
+	if v == nil || v.rz.stage != resizeMeasuring {
+		return
+	}
+	z := &v.rz
+	if v.disk == nil || v.disk.failed || ev.Err != DiskOK {
+		v.endResize(state.NoLocalDisk)
+		return
+	}
+	z.device = *ev.Device
+	limit := min(z.device.BackingSectors, z.device.Layout.DataSectors)
+	peer := uint64(0)
+	if v.st.Conn >= state.Connected {
+		peer = v.peerSectors
+	} else if z.alone {
+		peer = limit
+	}
+	z.size = agreeSize(peer, limit, v.disk.sb.LASizeSectors, z.user)
+	if refusal := v.judgeResize(limit); !refusal.OK() {
+		v.endResize(refusal)
+		return
+	}
+	if z.size == v.size && !v.disk.layout.Moved(z.device.Layout) {
+		v.adoptDevice()
+		v.resized()
+		return
+	}
+	z.stage = resizeDraining
+	v.frozen++
+}
+
+// judgeResize says whether the size that was agreed on may be taken.
+func (v *volume) judgeResize(limit uint64) state.Result {
+	z := &v.rz
+	switch {
+	case limit < v.size && z.size >= limit || z.ours && z.user > limit:
+		return state.DiskTooSmall
+	case z.size >= v.size:
+		return state.Success
+	case z.ours && (!z.force || z.user == 0):
+		return state.ImplicitShrink
+	case !z.ours && v.refusesShrink(z.size):
+		return state.ImplicitShrink
+	}
+	return state.Success
+}
+
+// refusesShrink ends the connection with a peer that would cut off data which is in use
+// here.
+func (v *volume) refusesShrink(size uint64) bool {
+	s := v.st
+	if size >= v.size || s.Role != state.Primary && (s.Disk < state.Outdated || s.Conn >= state.Connected && s.PeerDisk != state.Diskless) {
+		return false
+	}
+	v.r.note(v, NoteShrink)
+	v.r.part(NoteNone)
+	return true
+}
+
+// resizeStep goes on when nothing is in progress on the volume any more.
+func (v *volume) resizeStep() {
+	z := &v.rz
+	if z.stage == resizeNone || z.stage == resizeMeasuring || z.stage == resizeMoving {
+		return
+	}
+	d := v.disk
+	if d == nil || d.failed {
+		v.endResize(state.NoLocalDisk)
+		return
+	}
+	switch {
+	case z.stage == resizeTrimming && v.metaAtRest():
+		d.bm.Resize(bitsFor(z.size), false)
+		v.writePages()
+		v.resized()
+	case z.stage != resizeDraining || !v.quiet():
+	case d.layout.Moved(z.device.Layout):
+		z.stage = resizeSaving
+		v.afterPages(saveBeforeMove, 0)
+	default:
+		v.adoptSize()
+	}
+}
+
+// quiet says whether no write is in progress on the volume.
+func (v *volume) quiet() bool {
+	return v.st.Conn <= state.Connected && len(v.active) == 0 && len(v.waiting) == 0 && len(v.rs.writing) == 0 && v.metaAtRest()
+}
+
+// metaAtRest says whether nothing is on its way to the bitmap or the activity log.
+func (v *volume) metaAtRest() bool {
+	l := &v.disk.al
+	return !v.disk.pass.active && len(v.disk.pass.inflight) == 0 && !l.writing && !l.built && l.set.Queued() == 0
+}
+
+// moveMeta runs when the metadata is durable as it is.
+func (v *volume) moveMeta() {
+	z, d := &v.rz, v.disk
+	if z.stage != resizeSaving || d == nil || d.failed {
+		return
+	}
+	if d.sbQueued != 0 || d.sbDurable < d.sbGen || !v.quiet() {
+		z.stage = resizeDraining // something has changed meanwhile
+		return
+	}
+	z.stage = resizeMoving
+	v.r.fx.add(FxMove).Vol = v.num
+}
+
+// metaMoved goes on when the driver has moved the metadata. If it could not, nobody knows
+// what is where, so the disk has failed.
+func (r *Resource) metaMoved(ev *Event) {
+	v := r.volume(ev.Vol)
+	if v == nil || v.rz.stage != resizeMoving || v.disk == nil {
+		return
+	}
+	v.rz.stage = resizeDraining
+	if ev.Err != DiskOK {
+		v.r.note(v, NoteMoveFailed)
+		v.failMeta()
+		return
+	}
+	v.adoptDevice()
+	if !v.disk.failed {
+		v.adoptSize()
+	}
+}
+
+// adoptDevice takes over what the driver has found.
+func (v *volume) adoptDevice() {
+	d := v.disk
+	d.info.BackingSectors, d.layout = v.rz.device.BackingSectors, v.rz.device.Layout
+	before := d.sb
+	if d.sb.SetLayout(d.layout); d.sb != before {
+		v.superChanged()
+	}
+}
+
+// adoptSize makes the new size durable. When the volume grows the bits of new space are on
+// disk first: until the superblock says so, they mean nothing.
+func (v *volume) adoptSize() {
+	z, d := &v.rz, v.disk
+	v.adoptDevice()
+	z.stage = resizeSealing
+	if z.size > v.size {
+		v.growBitmap(v.size, z.size, z.flags&wire.SizesNoResync == 0)
+		v.afterPages(sealSize, 0)
+		return
+	}
+	d.sb.LASizeSectors = z.size
+	v.superChanged()
+	v.afterSuper(finishResize, 0)
+}
+
+// growBitmap makes room for the bits of a volume that grows; dirty sets them, with the one
+// of a block that was incomplete.
+func (v *volume) growBitmap(from, to uint64, dirty bool) {
+	bm := v.disk.bm
+	bm.Resize(bitsFor(to), dirty)
+	if dirty {
+		bm.SetRange(from/bitmap.SectorsPerBit, bitsFor(to))
+	}
+	bm.MarkAllDirty()
+}
+
+// sealSize runs when the larger bitmap is durable.
+func (v *volume) sealSize() {
+	if v.rz.stage != resizeSealing || v.disk == nil || v.disk.failed {
+		return
+	}
+	v.disk.sb.LASizeSectors = v.rz.size
+	v.superChanged()
+	v.afterSuper(finishResize, 0)
+}
+
+// sizeDurable runs when the superblock has the new size.
+func (v *volume) sizeDurable() {
+	z := &v.rz
+	if z.stage != resizeSealing || v.disk == nil || v.disk.failed {
+		return
+	}
+	if bitsFor(z.size) < v.disk.bm.Bits() {
+		z.stage = resizeTrimming
+		v.r.restless = true
+		return
+	}
+	v.resized()
+}
+
+// resized tells everybody: from here on the new size holds.
+func (v *volume) resized() {
+	z := v.rz
+	grew := z.size > v.size
+	v.userSize = z.user
+	if z.size != v.size {
+		e := v.r.note(v, NoteResized)
+		e.Sector = z.size
+	}
+	changed := z.size != v.size
+	v.setSize(z.size)
+	v.endResize(state.Success)
+	if v.st.Conn < state.Connected || !v.r.canSend() {
+		return
+	}
+	v.grew = grew && z.flags&wire.SizesNoResync == 0
+	switch {
+	case z.ours:
+		v.sendUUIDs(0)
+		v.sendSizesAs(0, z.flags) // asks for an answer, and the new space is synced after it
+	case z.answer || changed:
+		v.sendSizes(z.flags)
+		v.syncNewSpace()
+	}
+}
+
+// endResize lets everything go on.
+func (v *volume) endResize(result state.Result) {
+	z := v.rz
+	v.rz = resizing{}
+	if z.stage > resizeMeasuring {
+		v.thaw()
+	}
+	v.r.restless = true
+	v.r.reply(z.token, result)
+	if !result.OK() && z.answer && v.st.Conn >= state.Connected && v.disk != nil {
+		v.sendSizes(z.flags)
+	}
+	if z.next != nil && v.disk != nil && !v.disk.failed && v.st.Conn >= state.Connected {
+		v.peerResizes(*z.next)
+	}
+}
+
+// syncNewSpace starts the resync of what a volume has grown by while it was connected: from
+// the Primary, or from the node that resolves conflicts (spec 9.6).
+func (v *volume) syncNewSpace() {
+	if !v.grew || v.st.Conn != state.Connected || v.disk == nil || v.disk.failed {
+		return
+	}
+	v.grew = false
+	s := v.st
+	source := v.r.conn.resolve
+	if s.Role != s.Peer {
+		source = s.Role == state.Primary
+	}
+	switch {
+	case s.Disk != state.UpToDate || s.PeerDisk != state.UpToDate: // a resync of everything is due anyway
+	case source:
+		v.xfer.grown = true
+		v.makeSyncUUID()
+	default:
+		next := s
+		next.Conn = state.WFSyncUUID
+		v.force(next)
+		v.useEarlyUUID()
+	}
+}
+
+// useEarlyUUID takes the sync UUID that came before it was expected.
+func (v *volume) useEarlyUUID() {
+	if uuid := v.xfer.early; uuid != 0 {
+		v.xfer.early = 0
+		v.syncUUIDArrived(uuid)
+	}
+}
+
+// resizeRoom says whether a write of the peer may lie beyond the end for now.
+func (v *volume) resizeRoom(sector uint64, size uint32) bool {
+	return v.rz.stage != resizeNone && size != 0 && size%512 == 0 && sector < metadata.MaxSectors
+}
