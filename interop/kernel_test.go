@@ -65,8 +65,19 @@ func (k *kernel) create(o options) {
 			k.t.Fatal(err)
 		}
 	}
+	if !o.big {
+		k.resize(o.size())
+	}
 	k.forgetCache()
 	k.sh("drbdadm -- --force create-md r0 </dev/null")
+}
+
+// resize gives the kernel's disk another size.
+func (k *kernel) resize(size int64) {
+	k.t.Helper()
+	if err := machine.resize(size); err != nil {
+		k.t.Fatal(err)
+	}
 }
 
 // forgetCache makes the machine see what this side has written to its disk.

@@ -5,6 +5,7 @@ package interop
 import (
 	"bufio"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -72,7 +73,8 @@ func (v *vm) start() error {
 		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path="+filepath.Join(v.dir, "console.log"),
 		"-serial", "unix:"+sock+",server=on,wait=off",
 		"-netdev", "tap,id=n0,ifname="+tapName+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0",
-		"-drive", "file="+v.disk+",if=virtio,format=raw,cache=writeback,discard=unmap",
+		"-qmp", "unix:"+v.monitor()+",server=on,wait=off",
+		"-drive", "file="+v.disk+",if=virtio,id="+diskID+",format=raw,cache=writeback,discard=unmap",
 		"-drive", "file="+v.big+",if=virtio,format=raw,cache=writeback,discard=unmap")
 	out, err := os.OpenFile(filepath.Join(v.dir, "qemu.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -88,6 +90,40 @@ func (v *vm) start() error {
 	if err := v.connect(sock); err != nil {
 		v.halt()
 		return err
+	}
+	return nil
+}
+
+// diskID is the name of /dev/vda for the monitor.
+const diskID = "disk0"
+
+func (v *vm) monitor() string { return filepath.Join(v.dir, "qmp.sock") }
+
+// resize gives /dev/vda another size while the machine runs, and the file behind it.
+func (v *vm) resize(size int64) error {
+	c, err := net.Dial("unix", v.monitor())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(commandTimeout)); err != nil {
+		return err
+	}
+	answers := json.NewDecoder(c)
+	for _, cmd := range []string{"", `{"execute":"qmp_capabilities"}`,
+		fmt.Sprintf(`{"execute":"block_resize","arguments":{"device":%q,"size":%d}}`, diskID, size)} {
+		if _, err := c.Write([]byte(cmd)); err != nil {
+			return err
+		}
+		var a struct{ QMP, Return, Error, Event json.RawMessage }
+		for a.QMP == nil && a.Return == nil { // events come in between
+			if err := answers.Decode(&a); err != nil {
+				return err
+			}
+			if a.Error != nil {
+				return fmt.Errorf("%s: %s", cmd, a.Error)
+			}
+		}
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ const (
 	ChangeSize                           // Sectors
 	ChangeNote                           // Note; New.Conn of NoteDryRun
 	ChangeDetached                       // the backing device has been closed
+	ChangeMoved                          // the metadata has moved to the new end of its device
 )
 
 // Change is news about a volume.

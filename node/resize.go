@@ -64,6 +64,7 @@ func (r *Resource) moveMeta(vol uint16) {
 			r.log.Error("metadata cannot be moved", "volume", vol, "sector", from.Superblock, "to", to.Superblock, "err", err)
 		} else {
 			r.log.Info("metadata moved to the new end of the device", "volume", vol, "sector", from.Superblock, "to", to.Superblock)
+			r.publish(Change{Kind: ChangeMoved, Volume: vol})
 		}
 		b.leave()
 		r.loop.post(&replication.Event{Kind: replication.EvMoved, Vol: vol, Err: diskError(err)})

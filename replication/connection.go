@@ -253,6 +253,7 @@ func (r *Resource) exchangeParameters() {
 	for _, v := range r.vols {
 		v.seq = 0
 		v.peerUUIDs = peerUUIDs{}
+		v.fresh = freshSpace{}
 		v.sendSyncParam()
 		v.sendSizes(0)
 		if !v.tellLater() {

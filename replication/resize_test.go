@@ -210,20 +210,7 @@ func TestResizeAlone(t *testing.T) {
 		if room {
 			b.admin(Admin{Kind: AdminDetach})
 			p.settle()
-			moved, err := b.layout.Grown(b.sectors + 50000)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.sectors += 50000
-			b.found = moved
-			var sb metadata.Superblock
-			if err := sb.Decode(b.super); err != nil { // what check-resize does
-				t.Fatal(err)
-			}
-			sb.SetLayout(moved)
-			b.super = sb.AppendTo(nil)
-			b.move()
-			b.inbox = nil
+			b.growOffline(t, 50000)
 			b.attach()
 		}
 		b.admin(Admin{Kind: AdminConnect})
@@ -237,6 +224,64 @@ func TestResizeAlone(t *testing.T) {
 		p.sized(t, a.layout.DataSectors)
 		p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 		p.equal(t)
+	}
+}
+
+// growOffline makes the device of a node that is down larger, as check-resize does.
+func (n *testNode) growOffline(t *testing.T, more uint64) {
+	t.Helper()
+	n.sectors += more
+	var err error
+	var sb metadata.Superblock
+	if n.found, err = n.layout.Grown(n.sectors); err == nil {
+		err = sb.Decode(n.super)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb.SetLayout(n.found)
+	n.super = sb.AppendTo(nil)
+	n.move()
+	n.inbox = nil
+}
+
+// TestGrownApart grows both devices while the nodes are down. With equal generations nothing
+// but the growth calls for a resync; if the node that should see to it does not, as a
+// kernel, the other one does.
+func TestGrownApart(t *testing.T) {
+	for _, lazy := range []bool{false, true} {
+		p := newPair()
+		a, b := establish(t, p)
+		a.admin(Admin{Kind: AdminSecondary})
+		p.tick(3)
+		before := a.r.vols[0].size
+		p.dirtyEnd(before)
+		p.cut()
+		for _, n := range p.nodes {
+			n.r = New(testConfig())
+			n.wants, n.up = false, false
+			n.growOffline(t, 20000)
+		}
+		for _, n := range p.nodes {
+			n.attach()
+			n.admin(Admin{Kind: AdminConnect})
+		}
+		p.settle()
+		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+		if lazy {
+			a.r.vols[0].fresh = freshSpace{}
+			p.tick(20)
+			if b.r.vols[0].disk.bm.Weight() == 0 {
+				t.Fatal("the other node did not wait")
+			}
+		}
+		p.tick(100)
+		p.sized(t, a.layout.DataSectors)
+		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+		p.equal(t)
+		if !a.r.vols[0].disk.sb.UUIDs.Same(&b.r.vols[0].disk.sb.UUIDs) {
+			t.Fatal("UUIDs differ")
+		}
 	}
 }
 

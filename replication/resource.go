@@ -71,6 +71,7 @@ type volume struct {
 	verify       verify
 	rz           resizing
 	grew         bool // by a command of this node: the new space is synced when the peer has it too
+	fresh        freshSpace
 }
 
 // disk is what a volume knows of its attached backing device. Owned by volume.
@@ -230,6 +231,7 @@ func (r *Resource) tick(ev *Event) {
 func (v *volume) tick() {
 	v.resyncTick()
 	v.pageTick()
+	v.freshSpaceTick()
 }
 
 // random returns a word nobody can guess as long as ticks deliver entropy. A

@@ -62,6 +62,9 @@ func (v *volume) agreeWith(p wire.Sizes) {
 		return
 	}
 	v.userSize = user
+	if last := v.disk.sb.LASizeSectors; last != 0 && size > last && p.Flags&wire.SizesNoResync == 0 {
+		v.fresh.grew = true
+	}
 	v.resize(size, p.Flags&wire.SizesNoResync == 0)
 }
 

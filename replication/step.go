@@ -374,20 +374,38 @@ const (
 	NoteVerifyStopped // Sector: all before it are compared
 	NoteResized
 	NoteMoveFailed
+	NoteFreshSpace
 )
 
-var noteTexts = [...]string{"", "split brain detected, connection refused, both data sets are kept",
-	"the data of the two nodes is unrelated, connection refused", "peer speaks no common protocol version",
-	"peer is configured differently", "peer authentication failed", "peer broke the protocol",
-	"peer does not answer pings", "peer does not acknowledge writes in time", "local disk failed", "metadata I/O failed",
-	"resync started", "resync finished", "resync finished with failed blocks", "generations are equal but bits are set: resync from the side that has them",
-	"peer would shrink the volume, connection refused", "peer disk is too small", "generation UUIDs compared",
-	"the fence-peer handler did not fence the peer, I/O may stay suspended",
-	"tentative connection, nothing was changed",
-	"the generations of the two nodes contradict each other, connection refused",
-	"the peer's operator has changed options of the connection, they hold here too",
-	"online verify started", "online verify finished", "online verify stopped before its end",
-	"size of the volume changed", "metadata could not be moved to the new end of the device"}
+var noteTexts = [...]string{
+	NoteSplitBrain:        "split brain detected, connection refused, both data sets are kept",
+	NoteUnrelated:         "the data of the two nodes is unrelated, connection refused",
+	NoteVersionTooOld:     "peer speaks no common protocol version",
+	NoteIncompatible:      "peer is configured differently",
+	NoteAuthFailed:        "peer authentication failed",
+	NoteProtocolError:     "peer broke the protocol",
+	NotePeerSilent:        "peer does not answer pings",
+	NotePeerStuck:         "peer does not acknowledge writes in time",
+	NoteDiskError:         "local disk failed",
+	NoteMetaError:         "metadata I/O failed",
+	NoteResyncStart:       "resync started",
+	NoteResyncDone:        "resync finished",
+	NoteResyncFailed:      "resync finished with failed blocks",
+	NoteBitsWithoutResync: "generations are equal but bits are set: resync from the side that has them",
+	NoteShrink:            "peer would shrink the volume, connection refused",
+	NotePeerDiskTooSmall:  "peer disk is too small",
+	NoteVerdict:           "generation UUIDs compared",
+	NoteFenceFailed:       "the fence-peer handler did not fence the peer, I/O may stay suspended",
+	NoteDryRun:            "tentative connection, nothing was changed",
+	NoteContradiction:     "the generations of the two nodes contradict each other, connection refused",
+	NoteAdjusted:          "the peer's operator has changed options of the connection, they hold here too",
+	NoteVerifyStart:       "online verify started",
+	NoteVerifyDone:        "online verify finished",
+	NoteVerifyStopped:     "online verify stopped before its end",
+	NoteResized:           "size of the volume changed",
+	NoteMoveFailed:        "metadata could not be moved to the new end of the device",
+	NoteFreshSpace:        "both disks have grown while the nodes were apart: connecting again to copy the new space",
+}
 
 // String returns the remark, lower case, without values.
 func (n Note) String() string { return noteTexts[n] }

@@ -107,6 +107,7 @@ func (v *volume) afterConn(old, now state.State) {
 	if old.Conn == state.WFReportParams && connected { // 14
 		v.sendState()
 		v.resume()
+		v.freshSpaceConnected()
 	}
 	if now.Conn == state.Ahead && old.Conn != state.Ahead { // 15
 		v.sendState()

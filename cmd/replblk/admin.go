@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
 )
 
@@ -42,12 +44,37 @@ var adminVerbs = []adminVerb{
 	{use: "outdate", short: "mark the local data as outdated"},
 	{use: "pause-sync", short: "pause the resync", volume: true},
 	{use: "resume-sync", short: "resume the resync", volume: true},
+	{use: "resize", short: "use the room that the disks have, or a given size", volume: true, flags: resizeFlags},
 	{use: "new-current-uuid", short: "begin a new data generation", volume: true, flags: func(c *cobra.Command, r *control.Request) {
 		c.Flags().BoolVar(&r.ClearBitmap, "clear-bitmap", false, "declare the copies of a fresh pair equal without copying")
 	}},
 	{use: "suspend-io", short: "hold all application I/O"},
 	{use: "resume-io", short: "let application I/O go on"},
 }
+
+func resizeFlags(c *cobra.Command, r *control.Request) {
+	f := c.Flags()
+	f.VarP((*sizeFlag)(&r.SizeSectors), "size", "", "size of the volume (units s, K, M, G); less than it has needs --force")
+	f.BoolVar(&r.AssumeClean, "assume-clean", false, "do not copy the new space: it is the same on both disks")
+	f.BoolVar(&r.AssumePeer, "assume-peer-has-space", false, "without a connection: the peer will have room when it returns")
+	f.BoolVar(&r.Force, "force", false, "shrink, although data may be lost")
+}
+
+// sizeFlag is an option with a size in sectors.
+type sizeFlag uint64
+
+// Set implements pflag.Value.
+func (s *sizeFlag) Set(text string) error {
+	n, err := config.ParseSectors(text)
+	*s = sizeFlag(n)
+	return err
+}
+
+// String implements pflag.Value.
+func (s *sizeFlag) String() string { return strconv.FormatUint(uint64(*s), 10) + "s" }
+
+// Type implements pflag.Value.
+func (s *sizeFlag) Type() string { return "size" }
 
 // adminCommands makes the commands that change something.
 func adminCommands(g *globals) []*cobra.Command {

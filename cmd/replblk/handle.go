@@ -116,6 +116,7 @@ var volumeCommands = map[string]replication.AdminKind{
 	"new-current-uuid":  replication.AdminNewCurrentUUID,
 	"verify":            replication.AdminVerify,
 	"stop-verify":       replication.AdminStopVerify,
+	"resize":            replication.AdminResize,
 }
 
 func (m *managed) handleVolume(ctx context.Context, req *control.Request, vol uint16) error {
@@ -136,6 +137,7 @@ func (m *managed) handleVolume(ctx context.Context, req *control.Request, vol ui
 	}
 	return m.command(ctx, replication.Admin{
 		Kind: kind, Vol: vol, Force: req.Force, ClearBitmap: req.ClearBitmap, Start: req.StartSector, Stop: req.StopSector, Resume: req.Resume,
+		Sectors: req.SizeSectors, AssumeClean: req.AssumeClean, AssumePeer: req.AssumePeer,
 	})
 }
 

@@ -80,6 +80,7 @@ type globals struct {
 	daemonPath string // replblk.conf
 	node       string // name of this node in drbd.conf
 	socket     string // control socket; "" is the configured one
+	sizeDir    string // where the sizes of disks are noted
 }
 
 func newRoot() *cobra.Command {
@@ -98,6 +99,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.daemonPath, "config", "", "replblk.conf to read (default "+config.DaemonPath+" if it exists)")
 	f.StringVar(&g.node, "node", "", "name of this node in drbd.conf (default: $__DRBD_NODE__, or the host name)")
 	f.StringVar(&g.socket, "socket", "", "control socket (default: the one of replblk.conf)")
+	f.StringVar(&g.sizeDir, "size-dir", defaultSizeDir, "where it is noted how large disks are, for check-resize")
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "Daemon:"},
 		&cobra.Group{ID: groupAdmin, Title: "Administration (asks the daemon):"},

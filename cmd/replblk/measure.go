@@ -17,10 +17,10 @@ import (
 // What else the device can do is promoted from file.File.
 type measured struct {
 	*file.File
-	c       *diskCounters
-	layout  metadata.Layout // zero: nothing on this device is metadata
-	hasMeta bool
-	ticket  atomic.Uint32
+	c      *diskCounters
+	layout atomic.Pointer[metadata.Layout] // nil: nothing on this device is metadata
+	uuid   uint64                          // of the device, if it has metadata
+	ticket atomic.Uint32
 }
 
 // diskCounters count for one volume; they stay when the disk goes and comes back.
@@ -30,6 +30,7 @@ type diskCounters struct {
 	alWrites, bmWrites atomic.Uint64
 	errors             atomic.Uint64 // among the requests that were timed
 	times              *metrics.DiskTimes
+	disk               atomic.Pointer[measured] // the disk, if its metadata is internal
 }
 
 // sampleOne of so many requests is timed: the clock and the histogram together cost
@@ -40,9 +41,19 @@ const sampleOne = 16
 func measure(f *file.File, m *mdtool.Meta, c *diskCounters) *measured {
 	d := &measured{File: f, c: c}
 	if m != nil {
-		d.layout, d.hasMeta = m.Layout, true
+		d.layout.Store(&m.Layout)
+		d.uuid = m.Superblock.DeviceUUID
 	}
 	return d
+}
+
+// moved follows metadata that has moved to the end of the device.
+func (d *measured) moved() {
+	if l := d.layout.Load(); l != nil {
+		if to, err := l.Grown(d.Geometry().Sectors); err == nil {
+			d.layout.Store(&to)
+		}
+	}
 }
 
 // Submit implements block.Device.
@@ -58,12 +69,12 @@ func (d *measured) Submit(r *block.Request) {
 		d.timed(r)
 		return
 	default:
-		switch {
+		switch l := d.layout.Load(); {
 		case !d.isMeta(r.Sector):
 			d.c.written.Add(n)
-		case r.Sector >= d.layout.Bitmap && r.Sector < d.layout.Bitmap+d.layout.BitmapSectors:
+		case r.Sector >= l.Bitmap && r.Sector < l.Bitmap+l.BitmapSectors:
 			d.c.bmWrites.Add(1)
-		case r.Sector != d.layout.Superblock:
+		case r.Sector != l.Superblock:
 			d.c.alWrites.Add(1)
 		}
 	}
@@ -75,7 +86,8 @@ func (d *measured) Submit(r *block.Request) {
 }
 
 func (d *measured) isMeta(sector uint64) bool {
-	return d.hasMeta && (!d.layout.Placement.IsInternal() || sector >= d.layout.First())
+	l := d.layout.Load()
+	return l != nil && (!l.Placement.IsInternal() || sector >= l.First())
 }
 
 // timed submits r and observes how long it takes.

@@ -102,7 +102,7 @@ func withStore(v *config.Volume, write bool, fn func(mdtool.Store, metadata.Plac
 
 // metaCommands makes the commands that work on disks that are not in use.
 func metaCommands(g *globals) []*cobra.Command {
-	return []*cobra.Command{createCommand(g), dumpCommand(g), restoreCommand(g), applyCommand(g), wipeCommand(g)}
+	return []*cobra.Command{createCommand(g), dumpCommand(g), restoreCommand(g), applyCommand(g), checkResizeCommand(g), wipeCommand(g)}
 }
 
 // metaCommand makes a command with one function for every volume.

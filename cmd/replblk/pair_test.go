@@ -74,6 +74,9 @@ func newPair(t *testing.T, o pairOptions) (a, b *host) {
 		if err := os.WriteFile(h.disk(), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Mkdir(h.path(".sizes"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.Truncate(h.disk(), diskMiB<<20); err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +207,7 @@ func (h *host) end(sig syscall.Signal) error {
 }
 
 func (h *host) args(args ...string) []string {
-	return append([]string{"-c", h.res(), "--config", h.path(".conf"), "--node", h.name}, args...)
+	return append([]string{"-c", h.res(), "--config", h.path(".conf"), "--node", h.name, "--size-dir", h.path(".sizes")}, args...)
 }
 
 // run carries out a command.

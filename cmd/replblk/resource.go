@@ -36,6 +36,8 @@ type managed struct {
 	nodeID  int
 	peerID  int
 
+	sizeDir string // where the sizes of disks are noted
+
 	// admin lets one command at a time change what is up and what is attached.
 	admin sync.Mutex
 	res   atomic.Pointer[node.Resource] // nil: down. Changed under admin
@@ -176,9 +178,19 @@ func (m *managed) attach(ctx context.Context, vol uint16) error {
 }
 
 func (m *managed) attachVolume(ctx context.Context, r *node.Resource, vol uint16) error {
-	b, err := m.openBacking(vol)
-	if err == nil {
-		err = r.AttachVolume(ctx, vol, b)
+	attach := func() error {
+		b, err := m.openBacking(vol)
+		if err != nil {
+			return err
+		}
+		return r.AttachVolume(ctx, vol, b)
+	}
+	err := attach()
+	if errors.Is(err, mdtool.ErrNoMetadata) { // the disk may have grown while nobody used it
+		if moved, _ := checkResize(m.sec.local.Volume(vol), m.sizeDir, 0); moved {
+			m.log.Info("the disk has grown, its metadata was moved", "volume", vol)
+			err = attach()
+		}
 	}
 	switch {
 	case err == nil:
@@ -207,7 +219,10 @@ func (m *managed) openBacking(vol uint16) (node.Backing, error) {
 	b = node.Backing{Placement: placement, Close: data.Close}
 	c := m.disks[vol]
 	if placement.IsInternal() {
-		b.Data = measure(data, findMeta(data, placement), c)
+		d := measure(data, findMeta(data, placement), c)
+		b.Data = d
+		c.disk.Store(d)
+		m.noteSize(vol, d)
 		return b, nil
 	}
 	meta, err := file.Open(v.MetaDisk.Path, opt)
@@ -227,6 +242,18 @@ func findMeta(f *file.File, p metadata.Placement) *mdtool.Meta {
 		return nil
 	}
 	return m
+}
+
+// noteSize remembers how large the disk of a volume is, whose metadata is at its end.
+func (m *managed) noteSize(vol uint16, d *measured) {
+	if d.layout.Load() == nil {
+		return
+	}
+	v := m.sec.local.Volume(vol)
+	err := lastSizeOf(m.sizeDir, uint32(v.Minor)).write(v.Disk, d.Geometry().Sectors, d.uuid)
+	if err != nil {
+		m.log.Debug("size of the disk is not noted", "volume", vol, "err", err)
+	}
 }
 
 var directModes = map[config.DirectIO]file.DirectMode{
@@ -326,6 +353,9 @@ func (m *managed) refusal(res state.Result) error {
 		code = control.ExitNoDisk
 	default:
 	}
+	if res.Configuration() {
+		return control.Errorf(control.ExitConfig, "%s: Failure: (%d) %v", m.name(), -res, res)
+	}
 	return control.Errorf(code, "%s: State change failed: (%d) %v", m.name(), res, res)
 }
 
@@ -352,6 +382,10 @@ func (m *managed) changed(c node.Change) {
 			}
 		}
 		m.events.publish(event{kind: eventState, volume: c.Volume, old: c.Old, new: c.New})
+	case node.ChangeMoved:
+		d := m.disks[c.Volume].disk.Load()
+		d.moved()
+		go m.noteSize(c.Volume, d)
 	case node.ChangeNote:
 		if c.Note == replication.NoteSplitBrain {
 			m.splitBrains.Add(1)

@@ -61,6 +61,9 @@ func (g *globals) run(ctx context.Context, names []string) error {
 		return err
 	}
 	d.load = g.loadConfig
+	for _, m := range d.resources {
+		m.sizeDir = g.sizeDir
+	}
 	log.Info("starting", "node", nodeName, "resources", len(d.resources), "control", dc.Control.Socket, "go", runtime.Version())
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

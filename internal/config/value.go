@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -253,4 +254,15 @@ func (c *cursor) done() bool {
 		return c.fail(c.words[c.i], strconv.Quote(c.end.Text))
 	}
 	return true
+}
+
+// ParseSectors reads a size as the option "size" has it: sectors, or a number with one of
+// the units s, K, M, G.
+func ParseSectors(s string) (uint64, error) {
+	o := OptionInfo{Kind: KindNumber, Unit: 's'}
+	n, problem := o.parseNumber(s)
+	if problem != "" {
+		return 0, errors.New(problem)
+	}
+	return n, nil
 }

@@ -34,8 +34,11 @@ type Request struct {
 	Now           bool   `json:"now,omitempty"`        // events: only what exists
 	Statistics    bool   `json:"statistics,omitempty"` // events: with counters
 	StartSector   uint64 `json:"start-sector,omitempty"`
-	StopSector    uint64 `json:"stop-sector,omitempty"` // 0: the end
-	Resume        bool   `json:"resume,omitempty"`      // verify: where the last one was stopped, instead of StartSector
+	StopSector    uint64 `json:"stop-sector,omitempty"`  // 0: the end
+	Resume        bool   `json:"resume,omitempty"`       // verify: where the last one was stopped, instead of StartSector
+	SizeSectors   uint64 `json:"size-sectors,omitempty"` // resize; 0: as much as there is room for
+	AssumeClean   bool   `json:"assume-clean,omitempty"`
+	AssumePeer    bool   `json:"assume-peer-has-space,omitempty"`
 }
 
 // answer is one line from the server.

@@ -100,8 +100,10 @@ func CheckResize(s Store, p metadata.Placement, oldSectors uint64) (moved bool, 
 	switch {
 	case errHere == nil || oldSectors == now:
 		return false, errHere
-	case oldSectors == 0 || oldSectors > now:
-		return false, exit(ExitConfig, "%w: and the device had %d sectors, has %d", errHere, oldSectors, now)
+	case oldSectors == 0:
+		return false, exit(ExitConfig, "%w, and it is not known how large the device was", errHere)
+	case oldSectors > now:
+		return false, exit(ExitConfig, "%w: the device had %d sectors, has %d", errHere, oldSectors, now)
 	}
 	old, err := Open(&prefix{s, oldSectors}, p)
 	if err != nil {

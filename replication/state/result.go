@@ -84,6 +84,9 @@ var refusalText = [...]string{
 	-OutdateNeedsConnection:   "Need a connection for a graceful disconnect/outdate peer",
 }
 
+// Configuration says whether r is a refusal of the configuration layer.
+func (r Result) Configuration() bool { return configText[r] != "" }
+
 // OK says whether r is a success.
 func (r Result) OK() bool { return r > UnknownError }
 
