@@ -37,6 +37,9 @@ func (v *volume) logWrite(sector, sectors uint64, w alWaiter) bool {
 		return true
 	case activitylog.NeedsTransaction:
 		l.waiting = append(l.waiting, w)
+		if tl := &v.r.tl; l.set.Active() > l.set.Slots()/2 && len(tl.closed) == 0 {
+			tl.closeEpoch(v.r) // extents are released before somebody has to wait for one
+		}
 	default:
 		l.starved = append(l.starved, w)
 		v.r.tl.closeEpoch(v.r) // the barrier ack will release extents

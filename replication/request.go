@@ -277,6 +277,7 @@ func (r *Resource) startFlush(id ioID) {
 		r.tl.closeEpoch(r)
 		if n := len(r.tl.closed); n > 0 {
 			q.netPending, q.waitEpoch, q.epoch = true, true, r.tl.closed[n-1].number
+			r.tl.flushes = append(r.tl.flushes, id)
 		} else {
 			q.netOK = true
 		}

@@ -68,7 +68,7 @@ type ioTable struct {
 
 // maxIOs bounds the table: unanswered requests plus answered ones whose epoch is not
 // confirmed yet.
-const maxIOs = 1 << 14
+const maxIOs = 1 << 16
 
 func (t *ioTable) alloc() ioID {
 	if n := len(t.free); n > 0 {
@@ -113,6 +113,7 @@ type epoch struct {
 	count  uint32
 	head   ioID
 	tail   ioID
+	closed Time // when its barrier was sent
 }
 
 // transferLog is the replicated writes that the peer has not confirmed with a barrier
@@ -122,7 +123,18 @@ type transferLog struct {
 	closed []epoch // barrier sent, in order
 	full   bool    // close the epoch before the next write
 	since  Time    // when cur got its first write
+	age    Time    // at which cur is closed if nobody else closes it, minEpochAge if less
+
+	flushes []ioID // that wait for an epoch; some may have failed meanwhile
 }
+
+// Bounds of the age at which an epoch is closed for no other reason, and of the time its
+// confirmation should take.
+const (
+	minEpochAge  = 100 * Millisecond
+	maxEpochAge  = 2 * Second
+	maxEpochWait = 250 * Millisecond
+)
 
 // add appends a write that is about to be sent to the current epoch.
 func (t *transferLog) add(r *Resource, id ioID) {
@@ -138,7 +150,10 @@ func (t *transferLog) add(r *Resource, id ioID) {
 	}
 	t.cur.tail = id
 	t.cur.count++
-	if limit := r.cfg.MaxEpochSize; limit > 0 && t.cur.count >= uint32(limit) || r.ios.inUse() > maxIOs/2 {
+	// max-epoch-size limits the writes that the peer may reorder. Under protocol C an
+	// answered write is on its disk already.
+	limit := r.cfg.MaxEpochSize
+	if limit > 0 && r.conn.protocol != ProtocolC && t.cur.count >= uint32(limit) || r.ios.inUse() > maxIOs/2 {
 		t.full = true
 	}
 }
@@ -150,14 +165,15 @@ func (t *transferLog) add(r *Resource, id ioID) {
 // nothing that follows can overtake it there, and what the epochs are for then,
 // knowing which writes the peer has flushed, does not get worse if they are
 // closed only when somebody wants to know: for a flush, for the activity log to
-// release its extents, and ten times a second. It saves a flush of the peer's
-// disk per write.
+// release its extents, when the table of requests is half full, and at a certain age
+// (see pace). It saves a flush of the peer's disk per write.
 func (t *transferLog) closeEpoch(r *Resource) {
 	t.full = false
 	if t.cur.count == 0 {
 		return
 	}
 	r.sendBarrier(t.cur.number)
+	t.cur.closed = r.now
 	t.closed = append(t.closed, t.cur)
 	t.cur = epoch{number: t.cur.number + 1}
 }
@@ -173,8 +189,24 @@ func (t *transferLog) completed(q *ioReq) {
 
 // tick closes epochs that nobody else closes.
 func (t *transferLog) tick(r *Resource) {
-	if t.cur.count > 0 && r.now-t.since >= 100*Millisecond {
+	if t.cur.count > 0 && r.now-t.since >= max(t.age, minEpochAge) {
 		t.closeEpoch(r)
+	}
+}
+
+// pace sets the age at which epochs are closed after one has been confirmed in the time
+// took. What the peer writes waits for its flush behind a barrier, so flushing should
+// take a small part of the time: a disk without a volatile cache confirms at once and
+// is asked often, a file in the page cache seldom. But the longer an epoch, the longer
+// the peer may take to flush it, and that is how long a write may have to wait.
+func (t *transferLog) pace(took Time) {
+	switch age := max(t.age, minEpochAge); {
+	case took > maxEpochWait:
+		t.age = max(age/2, minEpochAge)
+	case took*20 > age:
+		t.age = min(age*2, maxEpochAge)
+	case took*80 < age:
+		t.age = max(age/2, minEpochAge)
 	}
 }
 
@@ -195,6 +227,7 @@ func (r *Resource) barrierAck(handle, count uint32) bool {
 		}
 	}
 	t.closed = t.closed[1:]
+	t.pace(r.now - e.closed)
 	r.finishEpoch(e, true)
 	r.flushesAfter(e.number)
 	return true
@@ -231,7 +264,7 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 // not confirmed counts as not replicated.
 func (t *transferLog) clear(r *Resource) {
 	list := append(t.closed, t.cur)
-	t.closed, t.cur, t.full = nil, epoch{number: t.cur.number + 1}, false
+	t.closed, t.flushes, t.cur, t.full = nil, nil, epoch{number: t.cur.number + 1}, false
 	for _, e := range list {
 		r.finishEpoch(e, false)
 	}
@@ -247,32 +280,49 @@ func (t *transferLog) clear(r *Resource) {
 // flushesAfter completes the network part of flushes that waited for an epoch up to
 // number.
 func (r *Resource) flushesAfter(number uint32) {
-	for i := range r.ios.list {
-		q := &r.ios.list[i]
-		if q.stage == stageActive && q.waitEpoch && int32(number-q.epoch) >= 0 {
+	list := r.tl.flushes
+	r.tl.flushes = nil
+	for _, id := range list {
+		q := &r.ios.list[id]
+		switch {
+		case q.stage != stageActive || !q.waitEpoch: // failed meanwhile
+		case int32(number-q.epoch) < 0:
+			r.tl.flushes = append(r.tl.flushes, id)
+		default:
 			q.waitEpoch, q.netPending, q.netOK = false, false, true
-			r.advance(ioID(i))
+			r.advance(id)
 		}
 	}
 }
 
-// oldest returns when the oldest request was sent that the peer should have answered
-// by now: an unacknowledged one, or one whose barrier it has.
+// oldest returns when the oldest thing was sent that the peer should have answered by
+// now: a write, or a barrier.
 func (t *transferLog) oldest(r *Resource) (Time, bool) {
-	for _, e := range t.closed {
-		return r.ios.list[e.head].start, true
-	}
-	if t.cur.count > 0 {
-		for id := t.cur.head; ; id = r.ios.list[id].next {
-			if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) {
-				return q.start, true
-			}
-			if id == t.cur.tail {
-				break
-			}
+	for i := range t.closed {
+		if start, ok := r.ios.unanswered(r, &t.closed[i]); ok {
+			return start, true
 		}
 	}
-	return 0, false
+	if len(t.closed) > 0 {
+		return t.closed[0].closed, true
+	}
+	return r.ios.unanswered(r, &t.cur)
+}
+
+// unanswered returns when the first write of an epoch was sent that the peer owes an
+// acknowledgement for.
+func (t *ioTable) unanswered(r *Resource, e *epoch) (Time, bool) {
+	if e.count == 0 {
+		return 0, false
+	}
+	for id := e.head; ; id = t.list[id].next {
+		if q := &t.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) {
+			return q.start, true
+		}
+		if id == e.tail {
+			return 0, false
+		}
+	}
 }
 
 func (r *Resource) sendBarrier(number uint32) {

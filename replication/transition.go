@@ -93,6 +93,11 @@ func (v *volume) after(old, now state.State) {
 		v.payOwed(now)
 		v.releaseDone()
 	}
+	if old.Disk == state.UpToDate && now.Disk < state.UpToDate {
+		// From now on the peer's copy is the only good one, also of what was answered
+		// before, and it may be in a cache.
+		v.r.tl.closeEpoch(v.r)
+	}
 	if replicationChanged(old, now) {
 		v.r.tl.full = v.r.tl.cur.count > 0
 	}
