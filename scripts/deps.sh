@@ -2,6 +2,14 @@
 # Installs what tests, demo and benchmarks use from Debian. Does nothing, and needs no
 # root, when all of it is there.
 set -eu
+
+# The agents for Pacemaker are unpacked, not installed: they would bring all of it.
+agents=$(dirname "$0")/../.tools/resource-agents
+if [ ! -d "$agents/usr/lib/ocf" ]; then
+	mkdir -p "$agents"
+	(cd "$agents" && apt-get download -qq resource-agents && dpkg -x resource-agents_*.deb .)
+fi
+
 want="drbdmeta:drbd-utils nbdkit:nbdkit nbdinfo:libnbd-bin qemu-io:qemu-utils fio:fio nbd-server:nbd-server vblade:vblade ip:iproute2 strace:strace gcc:gcc"
 missing=""
 for w in $want; do

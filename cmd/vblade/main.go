@@ -11,6 +11,8 @@
 //   - The file is locked against a second writer.
 //   - SIGTERM and SIGINT answer what was received, flush, and exit with 0.
 //   - FLUSH CACHE flushes.
+//   - A file that grows or shrinks is noticed (every second, and at SIGHUP), and
+//     the export advertised again, so that initiators look at its new size.
 //
 // Without -s a write is acknowledged when the page cache has it, as in vblade.
 // With -s it is acknowledged when it is durable; requests that arrive together
@@ -36,6 +38,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	// What reads the output may end before us (the logger of vbladed): that is no
+	// reason to stop serving.
+	signal.Ignore(syscall.SIGPIPE)
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "vblade: %v\n", err)
 		if errors.Is(err, errUsage) {
@@ -80,6 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		mode = "O_RDONLY"
 	}
 	fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, dev.Geometry().Sectors, mode)
+	go followSize(ctx, backing, dev, port, stderr)
 	err = serve(ctx, port, link, o, stderr)
 	if o.readOnly {
 		return err

@@ -12,8 +12,8 @@ import (
 // which is why Sector must not be read in Done.
 type window struct {
 	block.Device
-	start   uint64
-	sectors uint64
+	start  uint64
+	length uint64 // 0: to the end, wherever that is
 }
 
 // newWindow returns the sectors of dev from start on, all if length is nil.
@@ -22,30 +22,33 @@ func newWindow(dev block.Device, start uint64, length *uint64) (block.Device, er
 	if start >= size {
 		return nil, fmt.Errorf("offset %d too large for %d-sector export", start, size)
 	}
-	n := size - start
+	w := &window{Device: dev, start: start}
 	if length != nil {
-		if *length == 0 || *length > n {
+		if n := size - start; *length == 0 || *length > n {
 			return nil, fmt.Errorf("length %d does not fit, %d sectors follow offset %d", *length, n, start)
 		}
-		n = *length
+		w.length = *length
 	}
-	if start == 0 && n == size {
+	if *w == (window{Device: dev}) {
 		return dev, nil
 	}
-	return &window{Device: dev, start: start, sectors: n}, nil
+	return w, nil
 }
 
 // Geometry implements block.Device.
 func (w *window) Geometry() block.Geometry {
 	g := w.Device.Geometry()
-	g.Sectors = w.sectors
+	g.Sectors -= min(g.Sectors, w.start)
+	if w.length > 0 {
+		g.Sectors = min(g.Sectors, w.length)
+	}
 	return g
 }
 
 // Submit implements block.Device.
 func (w *window) Submit(r *block.Request) {
 	if r.Op != block.Flush {
-		if r.Sector > w.sectors || uint64(r.Sectors) > w.sectors-r.Sector {
+		if sectors := w.Geometry().Sectors; r.Sector > sectors || uint64(r.Sectors) > sectors-r.Sector {
 			r.Complete(r.Fail(syscall.EINVAL))
 			return
 		}

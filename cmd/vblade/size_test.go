@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/aoe"
+	"github.com/replblk/replblk/aoe/aoetest"
+)
+
+// TestResize: a file that grows or shrinks under us is advertised again with its
+// new size; a window with a length keeps it as long as the file reaches that far.
+func TestResize(t *testing.T) {
+	bin := build(t)
+	for name, c := range map[string]struct {
+		args               []string
+		first, grown, less uint64
+	}{
+		"whole":  {nil, 64, 128, 32},
+		"offset": {[]string{"-o", "8"}, 56, 120, 24},
+		"length": {[]string{"-o", "8", "-l", "40"}, 40, 40, 24},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, path := newNets(t, 1500), image(t, 64)
+			s := n.start(t, bin, append(c.args, "1", "1", "srv", path)...)
+			socket := n.socket(t)
+			client := aoetest.NewClient(socket, 1, 1)
+			if _, err := client.Discover(); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []struct {
+				file int64
+				want uint64
+			}{{64, c.first}, {128, c.grown}, {32, c.less}} {
+				if err := os.Truncate(path, step.file*512); err != nil {
+					t.Fatal(err)
+				}
+				_ = s.cmd.Process.Signal(syscall.SIGHUP)
+				var got uint64
+				for range 20 {
+					_, b, err := client.ATA(aoe.ATA{Command: aoe.ATAIdentify, Count: 1}, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got = binary.LittleEndian.Uint64(b[200:]); got == step.want {
+						break
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				if got != step.want {
+					t.Errorf("a file of %d sectors: %d are exported, want %d", step.file, got, step.want)
+				}
+			}
+			if r, _, err := client.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1, LBA: c.less}, nil); err != nil || r.Feature != aoe.ATANotFound {
+				t.Errorf("read behind the new end: %+v, %v", r, err)
+			}
+			if err := s.stop(t); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			if !strings.Contains(s.stderr.String(), "sectors now") {
+				t.Errorf("nothing was said: %q", s.stderr)
+			}
+		})
+	}
+}
+
+// TestResizeIsAdvertised: initiators that ask nobody are told.
+func TestResizeIsAdvertised(t *testing.T) {
+	n, path := newNets(t, 1500), image(t, 64)
+	n.start(t, build(t), "1", "1", "srv", path)
+	time.Sleep(2500 * time.Millisecond) // the advertisements of the start are over
+	watch := n.socket(t)
+	heard := func(until time.Duration) bool {
+		_ = watch.SetRecvDeadline(time.Now().Add(until))
+		for {
+			bufs := [][]byte{make([]byte, 2048), make([]byte, 2048)}
+			got, err := watch.Recv(bufs)
+			if err != nil {
+				return false
+			}
+			for _, b := range bufs[:got] {
+				var h aoe.Header
+				if h.DecodeFrom(b) == nil && h.Command == aoe.CommandConfig && h.Flags&aoe.FlagResponse != 0 && h.Dst == aoe.Broadcast {
+					return true
+				}
+			}
+		}
+	}
+	if heard(500 * time.Millisecond) {
+		t.Fatal("advertised without a reason")
+	}
+	if err := os.Truncate(path, 128*512); err != nil {
+		t.Fatal(err)
+	}
+	if !heard(3 * time.Second) { // without SIGHUP
+		t.Error("not advertised after the file has grown")
+	}
+}
