@@ -7,7 +7,8 @@ set -eu
 agents=$(dirname "$0")/../.tools/resource-agents
 if [ ! -d "$agents/usr/lib/ocf" ]; then
 	mkdir -p "$agents"
-	(cd "$agents" && apt-get download -qq resource-agents && dpkg -x resource-agents_*.deb .)
+	(cd "$agents" && { apt-get download -qq resource-agents || { apt-get update -qq && apt-get download -qq resource-agents; }; })
+	dpkg -x "$agents"/resource-agents_*.deb "$agents"
 fi
 
 want="drbdmeta:drbd-utils nbdkit:nbdkit nbdinfo:libnbd-bin qemu-io:qemu-utils fio:fio nbd-server:nbd-server vblade:vblade ip:iproute2 strace:strace gcc:gcc"
