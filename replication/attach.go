@@ -209,6 +209,9 @@ func (v *volume) settleDisk() {
 	v.writeSuper()
 	v.kickAL()
 	v.pageStep()
+	if v.disk == d {
+		v.writeSuper() // the end of a pass may have changed it: not only at the next tick
+	}
 	if v.disk == d && d.failed && d.inflight == 0 && !d.leaving {
 		d.leaving = true
 		v.flushIO(classDetach, v.index())
