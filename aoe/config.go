@@ -3,6 +3,7 @@ package aoe
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 )
 
 // MaxConfigString is the longest config string in bytes.
@@ -165,21 +166,29 @@ func AdvertisedSectors(mtu int) uint8 {
 }
 
 // Advertise sends an unsolicited config response: to everyone, or to each
-// member of the mask list. A target that does not serve is silent.
+// member of the mask list; and for a virtual address to the other end of the
+// mirror. A target that does not serve is silent.
 func (t *Target) Advertise(s Sender, pool *FramePool) {
-	if !t.Serving() {
-		return
-	}
 	t.mu.Lock()
+	serving, since := t.mode == Serving, t.since
 	to := append([]MAC(nil), t.mask...)
 	t.mu.Unlock()
+	if !serving {
+		return
+	}
+	var tag claim
 	if len(to) == 0 {
 		to = []MAC{Broadcast}
+	} else if t.virtual {
+		to = append(to, s.Addr().group())
+	}
+	if t.virtual {
+		tag = t.claim.served(time.Since(since))
 	}
 	for _, dst := range to {
 		f := pool.Get()
 		h := Header{Dst: dst, Src: s.Addr(), Version: Version, Flags: FlagResponse,
-			Shelf: t.shelf, Slot: t.slot, Command: CommandConfig}
+			Shelf: t.shelf, Slot: t.slot, Command: CommandConfig, Tag: uint32(tag)}
 		h.put(f.buf)
 		f.finish(t.putConfig(f.buf, s.MTU(), ConfigRead))
 		s.Send(f)

@@ -17,6 +17,7 @@ const (
 	DropStale                         // waited longer than MaxAge
 	DropMismatch                      // config test that does not match: silence is the answer
 	DropUnavailable                   // the device says not now
+	DropSuperseded                    // a newer write to the same place went before
 	numDropReasons
 )
 
@@ -24,7 +25,7 @@ var dropNames = [numDropReasons]string{
 	DropShort: "short", DropForeign: "foreign", DropBadSource: "bad-source",
 	DropNotServing: "not-serving", DropMasked: "masked", DropWildcard: "wildcard-write",
 	DropQueueFull: "queue-full", DropStale: "stale", DropMismatch: "config-mismatch",
-	DropUnavailable: "unavailable",
+	DropUnavailable: "unavailable", DropSuperseded: "superseded",
 }
 
 // String returns the reason as a metric label.
@@ -60,6 +61,8 @@ type Counters struct {
 	Delayed    atomic.Uint64 // requests that waited for an earlier overlapping one
 	ATAErrors  atomic.Uint64 // answers with the ERR status bit
 	AoEErrors  atomic.Uint64 // answers with FlagError
+	HandedOver atomic.Uint64 // requests passed to the other end of the mirror
+	TakenOver  atomic.Uint64 // requests that the other end has passed to this one
 	InFlight   atomic.Int64  // requests accepted and neither answered nor dropped
 
 	drops [numDropReasons]atomic.Uint64

@@ -145,6 +145,7 @@ type discard struct{ pool *FramePool }
 
 func (d *discard) Send(f *Frame) { f.Release() }
 func (d *discard) Addr() MAC     { return serverMAC }
+func (*discard) OwnAddr() MAC    { return serverMAC }
 func (d *discard) MTU() int      { return 1500 }
 
 func BenchmarkHandleRead(b *testing.B) {

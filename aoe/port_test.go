@@ -23,17 +23,21 @@ type memLink struct {
 	down    atomic.Bool
 	gone    atomic.Bool
 	changed atomic.Bool
+	addr    MAC
+
+	listening atomic.Pointer[Reception]
 }
 
 func newMemLink() *memLink {
-	l := &memLink{rx: make(chan []byte, 100), tx: make(chan []byte, 1000), errs: make(chan error, 1), stop: make(chan struct{})}
+	l := &memLink{rx: make(chan []byte, 100), tx: make(chan []byte, 1000), errs: make(chan error, 1), stop: make(chan struct{}), addr: serverMAC}
 	l.mtu.Store(1500)
 	return l
 }
 
-func (l *memLink) Recv(bufs [][]byte) (int, error) {
+func (l *memLink) Recv(bufs [][]byte, times []time.Time) (int, error) {
 	select {
 	case b := <-l.rx:
+		times[0] = time.Now()
 		bufs[0] = bufs[0][:copy(bufs[0], b)]
 		return 1, nil
 	case err := <-l.errs:
@@ -62,7 +66,11 @@ func (l *memLink) Refresh() (bool, error) {
 func (l *memLink) StopRecv() error       { close(l.stop); return nil }
 func (l *memLink) Up() bool              { return !l.down.Load() }
 func (l *memLink) MTU() int              { return int(l.mtu.Load()) }
-func (l *memLink) HardwareAddr() [6]byte { return serverMAC }
+func (l *memLink) HardwareAddr() [6]byte { return l.addr }
+func (l *memLink) Listen(r Reception) error {
+	l.listening.Store(&r)
+	return nil
+}
 
 // next returns the next frame sent that is not an advertisement.
 func (l *memLink) next(t *testing.T) (Header, []byte) {
@@ -108,7 +116,7 @@ func twoTargets(t *testing.T) *Port {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Add(a); err == nil {
+	if err := p.Add(a, MAC{}); err == nil {
 		t.Error("added twice")
 	}
 	return p
@@ -214,7 +222,7 @@ func TestPortEndsWithItsInterface(t *testing.T) {
 
 func TestConflictIsReported(t *testing.T) {
 	var from atomic.Value
-	tg := newTestTarget(t, mem.New(100), func(o *Options) { o.OnConflict = func(m MAC) { from.Store(m) } })
+	tg := newTestTarget(t, mem.New(100), func(o *Options) { o.OnConflict = func(m MAC, _ bool) { from.Store(m) } })
 	w := newWire(1500)
 	h := Header{Dst: Broadcast, Src: otherMAC, Version: 1, Flags: FlagResponse, Shelf: 7, Slot: 3, Command: CommandConfig}
 	w.give(tg, (&ConfigArg{}).AppendTo(h.AppendTo(nil)))

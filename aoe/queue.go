@@ -1,8 +1,6 @@
 package aoe
 
 import (
-	"time"
-
 	"github.com/replblk/replblk/block"
 )
 
@@ -19,6 +17,7 @@ type queue struct {
 	flushed []*call // those that the flush in flight covers
 	spare   []*call
 	flush   block.Request
+	history history
 }
 
 // extent is the range of a call, apart from it so that the search for overlaps
@@ -38,7 +37,11 @@ func (t *Target) start(c *call, a *ATA, kind ataKind, r block.Request) {
 		t.submit(c)
 		return
 	}
-	if t.enqueue(c, extent{r.Sector, r.Sector + uint64(r.Sectors), r.Op == block.Write}) {
+	x := extent{r.Sector, r.Sector + uint64(r.Sectors), r.Op == block.Write}
+	switch ready, superseded := t.enqueue(c, x); {
+	case superseded:
+		c.drop(DropSuperseded)
+	case ready:
 		t.submit(c)
 	}
 }
@@ -54,10 +57,17 @@ func (c *call) nextPart() {
 	c.left -= n
 }
 
-// enqueue gives c a place and returns whether it need not wait.
-func (t *Target) enqueue(c *call, x extent) bool {
+// enqueue gives c a place and returns whether it need not wait; or none, if it is a
+// write that a newer one has superseded.
+func (t *Target) enqueue(c *call, x extent) (ready, superseded bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if x.write {
+		if t.history.superseded(x, c.frame.Received) {
+			return false, true
+		}
+		t.history.add(x, c.frame.Received)
+	}
 	for i := range t.ranges {
 		r := &t.ranges[i]
 		if x.start >= r.end || r.start >= x.end {
@@ -80,7 +90,7 @@ func (t *Target) enqueue(c *call, x extent) bool {
 		t.counters.Delayed.Add(1)
 		c.initiator.Counters.Delayed.Add(1)
 	}
-	return c.waits == 0
+	return c.waits == 0, false
 }
 
 // dequeueLocked gives up the place of c, and says whether others became ready.
@@ -111,7 +121,7 @@ func (t *Target) submit(c *call) {
 	switch {
 	case t.period.Load() != c.period:
 		t.abandon(c, DropNotServing)
-	case time.Since(c.frame.Received) > t.maxAge:
+	case t.late(c.frame.Received):
 		t.abandon(c, DropStale)
 	default:
 		t.device.Submit(&c.req)

@@ -2,9 +2,9 @@ package aoe
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,8 +76,11 @@ type Options struct {
 	// OnState is called after a request changed the state, in order, with the
 	// target locked: it must not block or call the target.
 	OnState func(State)
-	// OnConflict is called when another station answers for this address.
-	OnConflict func(MAC)
+	// Virtual: the target's addresses move between the ends of a mirror.
+	Virtual bool
+	// OnConflict is called when another station answers for this address, and
+	// whether the target has fallen silent because of it.
+	OnConflict func(from MAC, silent bool)
 }
 
 // Defaults of Options.
@@ -95,6 +98,8 @@ type Sender interface {
 	// Addr is the source address of responses, and where requests must be sent
 	// to if not to everyone.
 	Addr() MAC
+	// OwnAddr is the address of the interface itself.
+	OwnAddr() MAC
 	// MTU is the interface's, in bytes without the Ethernet header.
 	MTU() int
 }
@@ -113,12 +118,17 @@ type Target struct {
 	maxQueue   int64
 	maxEach    int64
 	maxAge     time.Duration
+	virtual    bool
+	claim      claim
 	onState    func(State)
-	onConflict func(MAC)
+	onConflict func(MAC, bool)
 
 	counters  Counters
 	conflicts atomic.Uint64
-	period    atomic.Uint64 // serving period, odd while serving
+	period    atomic.Uint64 // serving period, odd from its start until silence
+	holding   atomic.Bool   // mode is Holding
+	sinceAt   atomic.Int64  // since as a time.Duration after made
+	made      time.Time
 	calls     sync.Pool
 	wake      chan struct{}
 	stop      chan struct{}
@@ -130,6 +140,14 @@ type Target struct {
 	mask, reserve []MAC
 	initiators    map[MAC]*Initiator
 	others        *Initiator // beyond maxInitiators
+	ports         []*Port    // replaced, never changed in place
+	mode          Mode
+	since         time.Time   // when the target last began to serve
+	held          []heldFrame // while Holding, in order of arrival
+	holdEpoch     uint64      // counts the times of Holding
+	successor     bool        // while Holding: the other end serves
+	asking        int         // calls of Port.Ask in progress
+	heard         []MAC       // stations that answered for our address meanwhile
 	queue
 }
 
@@ -145,14 +163,17 @@ func NewTarget(o Options) (*Target, error) {
 		maxQueue: int64(orDefault(o.MaxInFlight, DefaultMaxInFlight)),
 		maxEach:  int64(orDefault(o.MaxPerInitiator, DefaultMaxPerInitiator)),
 		maxAge:   orDefault(o.MaxAge, DefaultMaxAge),
-		onState:  o.OnState, onConflict: o.OnConflict,
+		virtual:  o.Virtual, claim: newClaim(), made: time.Now(),
+		onState: o.OnState, onConflict: o.OnConflict,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		initiators: make(map[MAC]*Initiator), others: &Initiator{},
 		config: bytes.Clone(o.State.Config), mask: slices.Clone(o.State.Mask), reserve: slices.Clone(o.State.Reserve),
 	}
 	t.calls.New = func() any { return newCall(t) }
+	t.sinceAt.Store(math.MinInt64)
 	if !o.Standby {
 		t.period.Store(1)
+		t.mode, t.since = Serving, t.made // what is older came for nobody else
 	}
 	t.stopped.Go(t.run)
 	return t, nil
@@ -244,37 +265,6 @@ func (t *Target) changedLocked() {
 	}
 }
 
-// Serving says whether the target answers.
-func (t *Target) Serving() bool { return t.period.Load()&1 == 1 }
-
-// SetServing makes the target answer or fall silent. What arrived in an earlier
-// serving period is neither started nor answered in a later one; what the
-// device already has is the device's to refuse. Use Drain after silencing.
-func (t *Target) SetServing(on bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.Serving() != on {
-		t.period.Add(1)
-	}
-}
-
-// Drain waits until every accepted request is answered or dropped.
-func (t *Target) Drain(ctx context.Context) error {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		n := t.counters.InFlight.Load()
-		if n == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("e%d.%d: %d requests in flight: %w", t.shelf, t.slot, n, ctx.Err())
-		case <-tick.C:
-		}
-	}
-}
-
 // Close silences the target and ends its goroutine. Call Drain before: a
 // request that is still in flight then stays unanswered.
 func (t *Target) Close() {
@@ -309,6 +299,20 @@ func (t *Target) handle(f *Frame, s Sender, h *Header) {
 	if f.Received.IsZero() {
 		f.Received = time.Now()
 	}
+	switch {
+	case h.Command == CommandPeer && t.virtual:
+		t.accept(f, s, h)
+	case t.holding.Load() && t.hold(f, s, h):
+	case int64(f.Received.Sub(t.made)) < t.sinceAt.Load():
+		// It waited in the socket while the other end served (rule R5).
+		t.dropFrame(f, DropStale)
+	default:
+		t.serve(f, s, h)
+	}
+}
+
+// serve carries out a request that has come to its turn.
+func (t *Target) serve(f *Frame, s Sender, h *Header) {
 	c := t.calls.Get().(*call)
 	c.frame, c.sender, c.hdr = f, s, *h
 	if !t.admit(c) {
@@ -335,7 +339,7 @@ func (t *Target) admissible(h *Header, s Sender) (DropReason, bool) {
 	switch {
 	case !h.matches(t.shelf, t.slot):
 		return DropForeign, false
-	case h.Dst != s.Addr() && h.Dst != Broadcast:
+	case h.Dst != s.Addr() && h.Dst != Broadcast && !t.fromOtherEnd(h, s):
 		// A promiscuous interface shows us frames for other stations: perhaps
 		// for the other end of our mirror.
 		return DropForeign, false
@@ -345,12 +349,18 @@ func (t *Target) admissible(h *Header, s Sender) (DropReason, bool) {
 	return 0, true
 }
 
+// fromOtherEnd says whether a request was sent to those who share our virtual
+// address: it asks who serves.
+func (t *Target) fromOtherEnd(h *Header, s Sender) bool {
+	return t.virtual && h.Command == CommandConfig && h.Dst == s.Addr().group()
+}
+
 // admit accounts c to its initiator and accepts it, or drops it.
 func (t *Target) admit(c *call) bool {
 	t.mu.Lock()
 	c.period = t.period.Load()
 	c.initiator = t.initiatorLocked(c.hdr.Src)
-	masked := len(t.mask) > 0 && !slices.Contains(t.mask, c.hdr.Src)
+	masked := len(t.mask) > 0 && !slices.Contains(t.mask, c.hdr.Src) && !t.fromOtherEnd(&c.hdr, c.sender)
 	c.reserved = len(t.reserve) > 0 && !slices.Contains(t.reserve, c.hdr.Src)
 	t.mu.Unlock()
 
@@ -382,18 +392,6 @@ func (t *Target) initiatorLocked(m MAC) *Initiator {
 	i := &Initiator{MAC: m}
 	t.initiators[m] = i
 	return i
-}
-
-// sawResponse looks for another target with our address.
-func (t *Target) sawResponse(h *Header, s Sender) {
-	if h.Command != CommandConfig || h.Shelf != t.shelf || h.Slot != t.slot || h.Src == s.Addr() {
-		t.counters.drop(DropForeign)
-		return
-	}
-	t.conflicts.Add(1)
-	if t.onConflict != nil {
-		t.onConflict(h.Src)
-	}
 }
 
 func (t *Target) dropFrame(f *Frame, r DropReason) {

@@ -34,8 +34,9 @@ func (w *wire) Send(f *Frame) {
 	w.got <- bytes.Clone(f.Bytes())
 	f.Release()
 }
-func (w *wire) Addr() MAC { return serverMAC }
-func (w *wire) MTU() int  { return w.mtu }
+func (w *wire) Addr() MAC    { return serverMAC }
+func (w *wire) OwnAddr() MAC { return serverMAC }
+func (w *wire) MTU() int     { return w.mtu }
 
 // give hands a copy of b to t.
 func (w *wire) give(t *Target, b []byte) {
@@ -446,14 +447,14 @@ func TestStaleIsDropped(t *testing.T) {
 	dev.hold = true
 	w.give(tg, writeFrame(1, 0, 1, 1))
 	f := w.pool.Get()
-	f.SetLen(copy(f.Buffer(), writeFrame(2, 0, 2, 1)))
+	f.SetLen(copy(f.Buffer(), ataFrame(2, ATA{Command: ATARead, Count: 1}, nil)))
 	f.Received = time.Now().Add(-2 * time.Minute)
 	tg.Handle(f, w)
 	dev.release(0)
 	w.one(t)
 	w.none(t)
 	if tg.Counters().Drops(DropStale) != 1 || dev.Contents()[0] != 1 {
-		t.Error("a stale write was executed")
+		t.Error("a stale request was executed")
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // Link is what a Client needs of an interface; *packet.Socket has it.
 type Link interface {
-	Recv(bufs [][]byte) (int, error)
+	Recv(bufs [][]byte, times []time.Time) (int, error)
 	Send(frames [][]byte) (int, error)
 	SetRecvDeadline(t time.Time) error
 	HardwareAddr() [6]byte
@@ -75,7 +75,7 @@ func (c *Client) Do(frame []byte) (aoe.Header, []byte, error) {
 	}
 	for {
 		copy(c.bufs, c.full)
-		n, err := c.link.Recv(c.bufs)
+		n, err := c.link.Recv(c.bufs, nil)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return got, nil, ErrSilent
 		}

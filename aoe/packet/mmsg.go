@@ -1,7 +1,9 @@
 package packet
 
 import (
+	"encoding/binary"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +22,21 @@ type mmsghdr struct {
 // vector is the arguments of one batched call, allocated once. One goroutine
 // uses it at a time.
 type vector struct {
-	msgs [maxBatch]mmsghdr
-	iovs [maxBatch]unix.Iovec
+	msgs  [maxBatch]mmsghdr
+	iovs  [maxBatch]unix.Iovec
+	stamp [maxBatch]stamp
 }
+
+// stamp takes the only control message that the socket asks for, SCM_TIMESTAMPNS.
+//
+//	offset  size  field
+//	     0    16  struct cmsghdr
+//	    16     8  seconds since 1970, native byte order
+//	    24     8  nanoseconds
+type stamp [32]byte
+
+// stampOffset is where the control message's data begins.
+const stampOffset = unix.SizeofCmsghdr
 
 // set points the vector at bufs, at most maxBatch of them, and returns how many.
 func (v *vector) set(bufs [][]byte) int {
@@ -35,6 +49,33 @@ func (v *vector) set(bufs [][]byte) int {
 		v.msgs[i].hdr.SetIovlen(1)
 	}
 	return n
+}
+
+// wantTimes makes the next receive deliver the times of arrival.
+func (v *vector) wantTimes(n int) {
+	for i := range n {
+		v.msgs[i].hdr.Control = &v.stamp[i][0]
+		v.msgs[i].hdr.SetControllen(len(v.stamp[i]))
+	}
+}
+
+// times returns when the kernel received the first len(to) frames, as times of this
+// process: now less the age by the wall clock. If that clock was set meanwhile the
+// age is wrong, and what looks old is dropped, which costs a repetition.
+func (v *vector) times(to []time.Time) {
+	now := time.Now()
+	wall := now.UnixNano()
+	for i := range to {
+		to[i] = now
+		if int(v.msgs[i].hdr.Controllen) < len(v.stamp[i]) {
+			continue
+		}
+		d := v.stamp[i][stampOffset:]
+		at := int64(binary.NativeEndian.Uint64(d))*int64(time.Second) + int64(binary.NativeEndian.Uint64(d[8:]))
+		if age := wall - at; age > 0 {
+			to[i] = now.Add(-time.Duration(age))
+		}
+	}
 }
 
 // clear drops the references to the buffers, which change owner.

@@ -55,6 +55,9 @@ type Socket struct {
 	addr atomic.Uint64
 	up   atomic.Bool
 
+	memberMu sync.Mutex
+	members  []membership // guarded by memberMu
+
 	statsMu    sync.Mutex // guards overruns: the kernel resets its count on reading
 	overruns   uint64
 	received   atomic.Uint64
@@ -118,7 +121,7 @@ func (s *Socket) setup(o Options) error {
 				return os.NewSyscallError("setsockopt", err)
 			}
 		}
-		return nil
+		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	})
 	if err != nil {
 		return err
@@ -208,10 +211,14 @@ func (s *Socket) ask(fd, req uintptr) (r ifreq, err error) {
 
 // Recv waits for frames and receives each into one of bufs, which it cuts to
 // the frame's length; a frame that did not fit has length zero. It returns how
-// many. It returns syscall.ENETDOWN once when the interface goes down; the next
-// call waits until it is up and a frame comes.
-func (s *Socket) Recv(bufs [][]byte) (int, error) {
+// many. times, unless nil, is as long as bufs and gets the kernel's times of
+// arrival. Recv returns syscall.ENETDOWN once when the interface goes down; the
+// next call waits until it is up and a frame comes.
+func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
 	want := s.rx.set(bufs)
+	if times != nil {
+		s.rx.wantTimes(want)
+	}
 	defer s.rx.clear(want)
 	var n int
 	var errno syscall.Errno
@@ -238,6 +245,9 @@ func (s *Socket) Recv(bufs [][]byte) (int, error) {
 			m.len = 0
 		}
 		bufs[i] = bufs[i][:m.len]
+	}
+	if times != nil {
+		s.rx.times(times[:n])
 	}
 	return n, nil
 }

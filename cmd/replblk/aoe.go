@@ -7,12 +7,13 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/packet"
+	"github.com/replblk/replblk/aoe/netif"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
@@ -23,18 +24,24 @@ import (
 type aoeExport struct {
 	cfg    *config.AoETarget
 	target *aoe.Target
+	addrs  []aoe.MAC // by interface; zero is the interface's own
 	ports  []*aoePort
 	open   atomic.Bool // the target serves, and so uses the volume
 }
 
-// serve makes the target answer or fall silent. There is no telling whether a client
-// uses it, so a target that answers counts as used.
+// serve makes the target answer, or fall silent.
 func (e *aoeExport) serve(r *node.Resource, on bool) {
 	e.target.SetServing(on)
+	e.use(r, on)
+}
+
+// use counts the target as a user of the volume. There is no telling whether a client
+// uses it, so a target that answers counts as used.
+func (e *aoeExport) use(r *node.Resource, on bool) {
 	if e.open.Swap(on) == on || r == nil {
 		return
 	}
-	if v := r.Volume(uint16(e.cfg.Volume)); on {
+	if v := r.Volume(uint16(e.cfg.Volume)); on { //nolint:gosec // config has checked it
 		v.Open()
 	} else {
 		v.Release()
@@ -43,18 +50,13 @@ func (e *aoeExport) serve(r *node.Resource, on bool) {
 
 // aoePort serves all targets of one interface.
 type aoePort struct {
-	name    string
-	port    *aoe.Port
-	link    *packet.Socket
-	targets []packet.Address
-	log     *slog.Logger
+	name string
+	port *aoe.Port
+	*netif.Interface
 }
 
-// reopenInterval is how often a lost interface is looked for.
-const reopenInterval = time.Second
-
-// openAoE makes the targets of the resources that are managed, silent, and opens their
-// interfaces.
+// openAoE makes the targets of the resources that are managed, silent, and opens those
+// of their interfaces that exist.
 func openAoE(d *config.Daemon, find func(string) *managed, log *slog.Logger) ([]*aoePort, error) {
 	byName := make(map[string]*aoePort)
 	var list []*aoePort
@@ -67,37 +69,55 @@ func openAoE(d *config.Daemon, find func(string) *managed, log *slog.Logger) ([]
 		if err != nil {
 			return list, fmt.Errorf("%s: aoe %s: %w", cfg.Pos, cfg.Name, err)
 		}
-		for _, name := range cfg.Interfaces {
+		for i, name := range cfg.Interfaces {
 			p := byName[name]
 			if p == nil {
-				port, err := aoe.NewPort()
-				if err != nil {
+				if p, err = openAoEPort(name, log); err != nil {
 					return list, fmt.Errorf("%s: aoe %s: %w", cfg.Pos, cfg.Name, err)
 				}
-				p = &aoePort{name: name, port: port, log: log.With("interface", name)}
 				byName[name] = p
 				list = append(list, p)
 			}
-			if err := p.port.Add(e.target); err != nil {
+			if err := p.port.Add(e.target, e.addrs[i]); err != nil {
 				return list, fmt.Errorf("%s: aoe %s: %w", cfg.Pos, cfg.Name, err)
 			}
-			p.targets = append(p.targets, packet.Address{Shelf: uint16(cfg.Shelf), Slot: uint8(cfg.Slot)})
 			e.ports = append(e.ports, p)
 		}
 		m.aoe = append(m.aoe, e)
 	}
-	for _, p := range list {
-		link, err := packet.Open(p.name, p.options())
-		if err != nil {
-			return list, fmt.Errorf("aoe: interface %s: %w", p.name, err)
-		}
-		p.link = link
-	}
 	return list, nil
 }
 
-func (p *aoePort) options() packet.Options {
-	return packet.Options{Filter: packet.Filter{Targets: p.targets}}
+func openAoEPort(name string, log *slog.Logger) (*aoePort, error) {
+	port, err := aoe.NewPort()
+	if err != nil {
+		return nil, err
+	}
+	p := &aoePort{name, port, netif.New(name, port, netif.Options{Log: log})}
+	return p, p.Open()
+}
+
+// aoeAddresses returns the address of a target on each of its interfaces.
+func aoeAddresses(cfg *config.AoETarget) ([]aoe.MAC, error) {
+	list := make([]aoe.MAC, len(cfg.Interfaces))
+	switch cfg.Address {
+	case config.AoEAddressOwn:
+		return list, nil
+	case config.AoEAddressVirtual:
+		for i := range list {
+			list[i] = aoe.VirtualMAC(uint16(cfg.Shelf), uint8(cfg.Slot), uint8(i)) //nolint:gosec // checked by config
+		}
+		return list, nil
+	}
+	first, err := aoe.ParseMAC(cfg.Address)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i] = first
+		list[i][5] += byte(i) // config has checked that it does not overflow
+	}
+	return list, nil
 }
 
 func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport, error) {
@@ -109,6 +129,10 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		}
 		st.Mask = append(st.Mask, mac)
 	}
+	addrs, err := aoeAddresses(cfg)
+	if err != nil {
+		return nil, err
+	}
 	target, err := aoe.NewTarget(aoe.Options{
 		Shelf: uint16(cfg.Shelf), Slot: uint8(cfg.Slot),
 		Device: &lateVolume{m: m, number: uint16(cfg.Volume), readOnly: cfg.ReadOnly},
@@ -116,14 +140,19 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		Identity: aoe.Identity{Serial: m.name() + "/" + strconv.Itoa(int(cfg.Volume)), Firmware: "replblk", Model: "replblk " + m.name()},
 		State:    st,
 		Standby:  true,
-		OnConflict: func(mac aoe.MAC) {
+		Virtual:  cfg.Address != config.AoEAddressOwn,
+		OnConflict: func(mac aoe.MAC, silent bool) {
+			if silent {
+				log.Error("the other node serves this target too: silent until replblk primary", "aoe", cfg.Name, "address", mac.String())
+				return
+			}
 			log.Warn("another station answers for this target", "aoe", cfg.Name, "station", mac.String())
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &aoeExport{cfg: cfg, target: target}, nil
+	return &aoeExport{cfg: cfg, target: target, addrs: addrs}, nil
 }
 
 // lateVolume is the volume of a resource that may be down, or brought up anew.
@@ -156,37 +185,53 @@ func (v *lateVolume) Geometry() block.Geometry {
 	return g
 }
 
-// serve runs the port until ctx ends, on a new socket whenever the interface was
-// removed and is there again.
-func (p *aoePort) serve(ctx context.Context) {
-	for {
-		err := p.port.Serve(ctx, p.link, aoe.ServeOptions{})
-		_ = p.link.Close()
-		if ctx.Err() != nil {
-			return
+// askTime is how long the network is asked before a promotion. It is part of the time
+// that a failover takes.
+const askTime = 40 * time.Millisecond
+
+// otherServer returns who serves one of the resource's AoE targets now, as an error: a
+// node that lost the connection to its peer but not to the clients (rule R11).
+func (m *managed) otherServer(ctx context.Context) error {
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	for _, e := range m.aoe {
+		for _, p := range e.ports {
+			wg.Go(func() {
+				for _, mac := range p.port.Ask(ctx, e.target, askTime) {
+					mu.Lock()
+					errs = append(errs, fmt.Errorf("%v on interface %s still serves e%d.%d", mac, p.name, e.cfg.Shelf, e.cfg.Slot))
+					mu.Unlock()
+				}
+			})
 		}
-		p.log.Warn("aoe interface lost", "err", err)
-		if !errors.Is(err, syscall.ENODEV) || !p.reopen(ctx) {
-			return
-		}
-		p.log.Info("aoe interface is back")
 	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
-// reopen waits for the interface; false if ctx ended first.
-func (p *aoePort) reopen(ctx context.Context) bool {
-	tick := time.NewTicker(reopenInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
+// holdAoE makes the targets finish what they have accepted. What arrives until somebody
+// serves again is kept, if the other node will have the same address.
+func (m *managed) holdAoE(ctx context.Context) error {
+	errs := make([]error, len(m.aoe))
+	var wg sync.WaitGroup
+	for i, e := range m.aoe {
+		e.target.Hold()
+		e.use(m.res.Load(), false)
+		wg.Go(func() { errs[i] = e.target.Drain(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// silenceAoE makes the targets silent; those that hold frames for the other node go on
+// holding them if keep is set.
+func (m *managed) silenceAoE(keep bool) {
+	for _, e := range m.aoe {
+		if keep && e.cfg.Address != config.AoEAddressOwn && e.target.Mode() == aoe.Holding {
+			continue
 		}
-		if link, err := packet.Open(p.name, p.options()); err == nil {
-			p.link = link
-			return true
-		}
+		e.serve(m.res.Load(), false)
 	}
 }
 
@@ -194,7 +239,8 @@ func (e *aoeExport) snapshot() control.AoE {
 	c := e.target.Counters()
 	s := control.AoE{
 		Shelf: e.target.Shelf(), Slot: e.target.Slot(), Interfaces: slices.Clone(e.cfg.Interfaces), Volume: uint16(e.cfg.Volume),
-		Serving: e.target.Serving(), Requests: c.Requests.Load(), Responses: c.Responses.Load(),
+		Mode: e.target.Mode().String(), Serving: e.target.Serving(), Conflicts: e.target.Conflicts(),
+		HandedOver: c.HandedOver.Load(), TakenOver: c.TakenOver.Load(), Requests: c.Requests.Load(), Responses: c.Responses.Load(),
 		Reads: c.Reads.Load(), Writes: c.Writes.Load(), Flushes: c.Flushes.Load(),
 		ReadBytes: c.ReadBytes.Load(), WriteBytes: c.WriteBytes.Load(),
 		Errors: c.ATAErrors.Load() + c.AoEErrors.Load(), Duplicates: c.Duplicates.Load(),
@@ -202,6 +248,17 @@ func (e *aoeExport) snapshot() control.AoE {
 	}
 	for _, r := range aoe.DropReasons() {
 		s.Dropped[r.String()] = c.Drops(r)
+	}
+	for i, p := range e.ports {
+		st := p.Status()
+		l := control.AoELink{
+			Name: st.Name, Up: st.Up, Problem: st.Problem, MTU: st.MTU, Lost: st.Lost,
+			Received: st.Counters.Received, Sent: st.Counters.Sent, Overruns: st.Counters.Overruns, Unsent: st.Counters.SendErrors,
+		}
+		if e.addrs[i] != (aoe.MAC{}) {
+			l.Address = e.addrs[i].String()
+		}
+		s.Links = append(s.Links, l)
 	}
 	return s
 }

@@ -106,9 +106,7 @@ func (d *daemon) unbind() {
 		_ = s.listener.Close()
 	}
 	for _, p := range d.aoe {
-		if p.link != nil {
-			_ = p.link.Close()
-		}
+		p.Close()
 	}
 	for _, l := range d.metrics {
 		_ = l.Close()
@@ -150,7 +148,11 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 		})
 	}
 	for _, p := range d.aoe {
-		wg.Go(func() { p.serve(serveCtx) })
+		wg.Go(func() {
+			if err := p.Run(serveCtx); err != nil {
+				d.log.Warn("aoe", "interface", p.name, "err", err)
+			}
+		})
 	}
 	for _, l := range d.metrics {
 		serve(func() error { return d.serveMetrics(serveCtx, l) })

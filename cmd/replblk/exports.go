@@ -152,12 +152,10 @@ func (m *managed) nbdExport(cfg *config.NBDExport) nbd.Export {
 	}
 }
 
-// hush makes the exports silent: what was begun is answered, nothing new is begun.
+// hush closes the exports: what was begun is answered, nothing new is begun. AoE
+// targets hold what arrives until announce or silenceAoE.
 func (m *managed) hush(ctx context.Context) error {
-	for _, e := range m.aoe {
-		e.serve(m.res.Load(), false)
-	}
-	errs := make([]error, len(m.nbd)+len(m.aoe))
+	errs := make([]error, len(m.nbd)+1)
 	var wg sync.WaitGroup
 	for i, e := range m.nbd {
 		wg.Go(func() {
@@ -166,22 +164,17 @@ func (m *managed) hush(ctx context.Context) error {
 			}
 		})
 	}
-	for i, e := range m.aoe {
-		wg.Go(func() { errs[len(m.nbd)+i] = e.target.Drain(ctx) })
-	}
+	wg.Go(func() { errs[len(m.nbd)] = m.holdAoE(ctx) })
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
 // announce opens the exports that cannot be asked by a client whether they are open.
 func (m *managed) announce() {
-	if m.closing.Load() || !m.isPrimary() {
+	if !m.isPrimary() {
 		return
 	}
 	for _, e := range m.aoe {
 		e.serve(m.res.Load(), true)
-		for _, p := range e.ports {
-			p.port.Announce()
-		}
 	}
 }

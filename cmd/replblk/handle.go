@@ -76,6 +76,8 @@ func (m *managed) handle(ctx context.Context, req *control.Request) error {
 		return m.up(ctx)
 	case "down":
 		return m.down(ctx, req.Force)
+	case "primary":
+		return m.primary(ctx, req.Force)
 	case "secondary":
 		return m.secondary(ctx, req.Force)
 	case "disconnect":
@@ -101,7 +103,6 @@ func (m *managed) handle(ctx context.Context, req *control.Request) error {
 
 // resourceCommands are about a resource as a whole and need no more than the core.
 var resourceCommands = map[string]replication.AdminKind{
-	"primary":    replication.AdminPrimary,
 	"suspend-io": replication.AdminSuspendIO,
 	"resume-io":  replication.AdminResumeIO,
 	"repair":     replication.AdminRepair,

@@ -55,6 +55,7 @@ type host struct {
 	cmd  *exec.Cmd // nil: not running
 	done chan error
 	env  []string // nil: that of the test
+	ns   string   // network namespace, "" is that of the test
 }
 
 type pairOptions struct {
@@ -172,6 +173,9 @@ func (h *host) start() {
 	}
 	defer log.Close()
 	h.cmd = exec.Command(binary, h.args("run")...)
+	if h.ns != "" { // ip becomes the daemon, under its process id
+		h.cmd = exec.Command("ip", append([]string{"netns", "exec", h.ns, binary}, h.args("run")...)...)
+	}
 	h.cmd.Stderr, h.cmd.Env = log, h.env
 	if err := h.cmd.Start(); err != nil {
 		h.t.Fatal(err)

@@ -282,6 +282,7 @@ func (m *managed) down(ctx context.Context, force bool) error {
 	// From here on snapshots show it as down; whoever has it still may use it.
 	m.res.Store(nil)
 	err := r.Close(ctx)
+	m.silenceAoE(false)
 	m.sync.forget()
 	m.events.publish(event{kind: eventDestroyed})
 	if err != nil {
@@ -321,8 +322,30 @@ func (m *managed) secondary(ctx context.Context, force bool) error {
 	err := m.command(ctx, replication.Admin{Kind: replication.AdminSecondary})
 	if err != nil {
 		m.announce()
+		return err
 	}
-	return err
+	m.silenceAoE(true)
+	return nil
+}
+
+// primary takes the Primary role, unless the peer is out of touch with this node and
+// still serves its clients. It also makes a target serve that has fallen silent for
+// such a peer.
+func (m *managed) primary(ctx context.Context, force bool) error {
+	r, err := m.running()
+	if err != nil {
+		return err
+	}
+	if !force && !m.isPrimary() && r.State(m.sec.local.Volumes[0].Number).Conn < state.Connected {
+		if err := m.otherServer(ctx); err != nil {
+			return control.Errorf(control.ExitRefused, "%s: State change failed: %v (--force takes no notice, and does not ask whether the data is good either)", m.name(), err)
+		}
+	}
+	if err := m.command(ctx, replication.Admin{Kind: replication.AdminPrimary, Force: force}); err != nil {
+		return err
+	}
+	m.announce()
+	return nil
 }
 
 // command hands an operator's command to the core and translates a refusal.
@@ -403,11 +426,14 @@ func (m *managed) follow(ctx context.Context) {
 		case <-m.roles:
 		}
 		if m.isPrimary() {
-			m.announce()
+			if !m.closing.Load() {
+				m.announce()
+			}
 			continue
 		}
 		// Usually done by the command that took the role away; a role can
 		// also be lost.
+		m.silenceAoE(true)
 		hushCtx, cancel := context.WithTimeout(ctx, downTimeout)
 		if err := m.hush(hushCtx); err != nil && ctx.Err() == nil {
 			m.log.Warn("exports did not close in time", "err", err)

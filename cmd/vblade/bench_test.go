@@ -112,7 +112,7 @@ func (g *generator) run(total, window int) error {
 		if err := g.link.SetRecvDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
 			return err
 		}
-		n, err := g.link.Recv(bufs)
+		n, err := g.link.Recv(bufs, nil)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			for i, w := range waiting {
 				if w {

@@ -30,7 +30,7 @@ func TestCapture(t *testing.T) {
 	c.Timeout = 150 * time.Millisecond
 	var out bytes.Buffer
 	bufs := [][]byte{make([]byte, 2000)}
-	if _, err := link.Recv(bufs); err != nil {
+	if _, err := link.Recv(bufs, nil); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&out, "advertisement\n-\n%x\n\n", bufs[0])

@@ -46,7 +46,6 @@ func TestUsageErrors(t *testing.T) {
 		"65535 1 lo " + path:     `shelf "65535" is not between 0 and 65534`,
 		"1 255 lo " + path:       `slot "255" is not between 0 and 254`,
 		"1 x lo " + path:         `slot "x" is not`,
-		"1 1 nosuchif0 " + path:  "interface nosuchif0: no such device",
 		"1 1 lo /nonexistent/f":  "open /nonexistent/f: no such file",
 		"-o 16 1 1 lo " + path:   "offset 16 too large for 16-sector export",
 		"-l 17 1 1 lo " + path:   "length 17 does not fit, 16 sectors follow offset 0",
@@ -119,32 +118,80 @@ func TestBroadcastWrite(t *testing.T) {
 	}
 }
 
+// TestLateInterface: there is none at the start.
+func TestLateInterface(t *testing.T) {
+	n, path, ours := newNets(t, 1500), image(t, 64), build(t)
+	ip(t, "-n", n.target, "link", "del", "srv")
+	time.AfterFunc(500*time.Millisecond, func() { n.link(t, 1500) })
+	s := n.start(t, ours, "1", "1", "srv", path) // waits for the line
+	c := aoetest.NewClient(n.socket(t), 1, 1)
+	c.Timeout = 200 * time.Millisecond
+	answers(t, s, c, "after the interface has come", 2)
+	if !strings.Contains(s.stderr.String(), "does not exist yet") {
+		t.Errorf("it did not say what it waits for: %s", s.stderr)
+	}
+}
+
+// TestXenRename: the interface that vblade was started on is renamed, becomes a port
+// of a bridge, and the bridge gets its name and address, as Xen's network-bridge does
+// with a bond after the servers have started.
+func TestXenRename(t *testing.T) {
+	n, path := newNets(t, 1500), image(t, 64)
+	ns := func(args ...string) { t.Helper(); ip(t, append([]string{"-n", n.target}, args...)...) }
+	ns("link", "set", "srv", "name", "bond0")
+	s := n.start(t, build(t), "-s", "1", "1", "bond0", path)
+	c := aoetest.NewClient(n.socket(t), 1, 1)
+	c.Timeout = 200 * time.Millisecond
+	answers(t, s, c, "before", 2)
+
+	ns("link", "set", "bond0", "down")
+	ns("link", "set", "bond0", "name", "pbond0")
+	ns("link", "add", "bond0", "address", "02:00:00:00:00:01", "type", "bridge", "forward_delay", "0")
+	ns("link", "set", "pbond0", "master", "bond0")
+	ns("link", "set", "pbond0", "up")
+	ns("link", "set", "bond0", "up")
+	answers(t, s, c, "with the bridge in its place", 2)
+
+	// And back, as Xen's script does when it is stopped.
+	ns("link", "del", "bond0")
+	ns("link", "set", "pbond0", "down")
+	ns("link", "set", "pbond0", "name", "bond0")
+	ns("link", "set", "bond0", "up")
+	answers(t, s, c, "with the interface back", 2)
+	if err := s.stop(t); err != nil {
+		t.Errorf("SIGTERM: %v: %s", err, s.stderr)
+	}
+}
+
+// answers waits until the target is found and can be read.
+func answers(t *testing.T, s *server, c *aoetest.Client, when string, want uint8) {
+	t.Helper()
+	var a aoe.ConfigArg
+	var err error
+	for range 50 { // the veth needs time for its carrier
+		if a, err = c.Discover(); err == nil {
+			break
+		}
+		select {
+		case <-s.exited:
+			t.Fatalf("%s: vblade has exited: %s", when, s.stderr)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if err != nil || a.Sectors != want {
+		t.Fatalf("%s: %+v, %v, want %d sectors", when, a, err, want)
+	}
+	if _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: want}, nil); err != nil {
+		t.Fatalf("%s: read: %v", when, err)
+	}
+}
+
 // TestInterfaceTroubles: down and up, another MTU, removed and made again.
 func TestInterfaceTroubles(t *testing.T) {
 	n, path := newNets(t, 1500), image(t, 64)
 	s := n.start(t, build(t), "-s", "1", "1", "srv", path)
 	c := aoetest.NewClient(n.socket(t), 1, 1)
-	works := func(when string, want uint8) {
-		t.Helper()
-		var a aoe.ConfigArg
-		var err error
-		for range 50 { // the veth needs time for its carrier
-			if a, err = c.Discover(); err == nil {
-				break
-			}
-			select {
-			case <-s.exited:
-				t.Fatalf("%s: vblade has exited: %s", when, s.stderr)
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-		if err != nil || a.Sectors != want {
-			t.Fatalf("%s: %+v, %v, want %d sectors", when, a, err, want)
-		}
-		if _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: want}, nil); err != nil {
-			t.Fatalf("%s: read: %v", when, err)
-		}
-	}
+	works := func(when string, want uint8) { t.Helper(); answers(t, s, c, when, want) }
 	c.Timeout = 200 * time.Millisecond
 	works("at start", 2)
 	ip(t, "-n", n.target, "link", "set", "srv", "down")

@@ -4,8 +4,9 @@
 // line at start-up, so vbladed, Debian's vblade@.service and the OCF agent
 // AoEtarget run it unchanged. It differs where vblade does harm:
 //
-//   - It goes on when the interface goes down or away, and serves again when it
-//     is back; vblade exits.
+//   - It goes on when the interface goes down, away, or is renamed, and serves again
+//     when there is one of that name; vblade exits. It waits for one that is not
+//     there yet.
 //   - An address, number or MAC address that cannot be read is an error; vblade
 //     takes 0, or exports to everybody.
 //   - The file is locked against a second writer.
@@ -24,13 +25,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/packet"
+	"github.com/replblk/replblk/aoe/netif"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
 )
@@ -65,12 +66,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Opened before the start-up line is printed: a script that waits for the
-	// line may discover at once.
-	link, err := packet.Open(o.netif, o.packetOptions())
-	if err != nil {
-		return err
-	}
 	target, err := aoe.NewTarget(o.targetOptions(dev, stderr))
 	if err != nil {
 		return err
@@ -80,51 +75,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	mode := "O_RDWR"
-	if o.readOnly {
-		mode = "O_RDONLY"
+	iface := netif.New(o.netif, port, netif.Options{Log: slog.New(slog.NewTextHandler(stderr, nil))})
+	if err := iface.Open(); err != nil {
+		return err
 	}
-	fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, dev.Geometry().Sectors, mode)
 	go followSize(ctx, backing, dev, port, stderr)
-	err = serve(ctx, port, link, o, stderr)
+	served := make(chan error, 1)
+	go func() { served <- iface.Run(ctx) }()
+	select {
+	case <-iface.Ready():
+		// Not before: a script that waits for the line may discover at once.
+		mode := "O_RDWR"
+		if o.readOnly {
+			mode = "O_RDONLY"
+		}
+		fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, dev.Geometry().Sectors, mode)
+	case <-ctx.Done():
+	}
+	err = <-served
 	if o.readOnly {
 		return err
 	}
 	return errors.Join(err, block.FlushAll(dev))
-}
-
-// reopenInterval is how often a lost interface is looked for.
-const reopenInterval = time.Second
-
-// serve runs the port until ctx ends, on a new socket whenever the interface
-// was removed and is there again.
-func serve(ctx context.Context, port *aoe.Port, link *packet.Socket, o *options, stderr io.Writer) error {
-	for {
-		err := port.Serve(ctx, link, aoe.ServeOptions{})
-		_ = link.Close()
-		if ctx.Err() != nil || !errors.Is(err, syscall.ENODEV) {
-			return err
-		}
-		fmt.Fprintf(stderr, "vblade: interface %s is gone, waiting for it\n", o.netif)
-		if link = reopen(ctx, o); link == nil {
-			return nil
-		}
-		fmt.Fprintf(stderr, "vblade: interface %s is back\n", o.netif)
-	}
-}
-
-// reopen waits for the interface. It returns nil when ctx ends.
-func reopen(ctx context.Context, o *options) *packet.Socket {
-	tick := time.NewTicker(reopenInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if link, err := packet.Open(o.netif, o.packetOptions()); err == nil {
-			return link
-		}
-	}
 }

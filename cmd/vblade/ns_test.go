@@ -9,15 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/replblk/replblk/aoe/aoetest"
 	"github.com/replblk/replblk/aoe/packet"
 )
 
@@ -66,34 +64,12 @@ func ip(t testing.TB, args ...string) {
 // socket opens a socket on the initiator's end.
 func (n nets) socket(t testing.TB) *packet.Socket {
 	t.Helper()
-	type result struct {
-		s   *packet.Socket
-		err error
+	s, err := aoetest.OpenIn(n.client, "cli")
+	if err != nil {
+		t.Fatal(err)
 	}
-	done := make(chan result)
-	go func() {
-		// Never unlocked: the thread is in another namespace and ends with
-		// the goroutine.
-		runtime.LockOSThread()
-		f, err := os.Open("/run/netns/" + n.client)
-		if err != nil {
-			done <- result{nil, err}
-			return
-		}
-		defer f.Close()
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- result{nil, err}
-			return
-		}
-		s, err := packet.Open("cli", packet.Options{Filter: packet.Filter{Everything: true}})
-		done <- result{s, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() { _ = r.s.Close() })
-	return r.s
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 // server is a running vblade.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/packet"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
 )
@@ -146,10 +145,6 @@ func (o *options) fileOptions() file.Options {
 	return fo
 }
 
-func (o *options) packetOptions() packet.Options {
-	return packet.Options{Filter: packet.Filter{Targets: []packet.Address{{Shelf: o.shelf, Slot: o.slot}}}}
-}
-
 // targetOptions give initiators what vblade gives them: they may set
 // everything, and it is forgotten at exit.
 func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options {
@@ -171,7 +166,7 @@ func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options 
 		to.Commit = aoe.CommitGroup
 	}
 	warned := false
-	to.OnConflict = func(m aoe.MAC) {
+	to.OnConflict = func(m aoe.MAC, _ bool) {
 		if !warned { // called by the one receiving goroutine
 			fmt.Fprintf(stderr, "vblade: warning: %v also answers for e%d.%d\n", m, o.shelf, o.slot)
 			warned = true

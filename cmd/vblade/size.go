@@ -44,7 +44,7 @@ func followSize(ctx context.Context, backing *file.File, dev block.Device, port 
 		if now := dev.Geometry().Sectors; now != sectors {
 			fmt.Fprintf(stderr, "vblade: the export has %d sectors now, it had %d\n", now, sectors)
 			sectors = now
-			port.Announce()
+			port.Update()
 		}
 	}
 }

@@ -78,7 +78,7 @@ func TestResizeIsAdvertised(t *testing.T) {
 		_ = watch.SetRecvDeadline(time.Now().Add(until))
 		for {
 			bufs := [][]byte{make([]byte, 2048), make([]byte, 2048)}
-			got, err := watch.Recv(bufs)
+			got, err := watch.Recv(bufs, nil)
 			if err != nil {
 				return false
 			}

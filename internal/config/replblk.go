@@ -112,15 +112,25 @@ type AoETarget struct {
 	Pos   Pos
 	Shelf uint32 // 0..65534; 65535 is the broadcast address
 	Slot  uint32 // 0..254; 255 is the broadcast address
-	// Interfaces the target answers on.
+	// Interfaces the target answers on. Those for one network must have the same
+	// place in the list on both nodes.
 	Interfaces []string
-	Resource   string
-	Volume     uint32
+	// Address is AoEAddressVirtual, AoEAddressOwn, or the virtual address on the
+	// first interface; those on the next ones follow it.
+	Address  string
+	Resource string
+	Volume   uint32
 	// MACs are the initiators that may use the target; none admits all.
 	MACs         []string
 	ReadOnly     bool
 	ConfigString string
 }
+
+// Words of aoe address. A virtual address moves between the nodes with the role.
+const (
+	AoEAddressVirtual = "virtual"
+	AoEAddressOwn     = "own"
+)
 
 // BackingChoice is one resource{} section: how to open the backing devices of a
 // resource of drbd.conf.

@@ -18,7 +18,8 @@ func TestDaemonAll(t *testing.T) {
 	if p.ExportName != "plain" || p.ReadOnly || p.TLS != TLSNo || p.MaxConnections != 16 {
 		t.Errorf("nbd plain, mostly defaults: %+v", p)
 	}
-	if a.Shelf != 1 || a.Slot != 2 || len(a.Interfaces) != 2 || len(a.MACs) != 2 || a.ReadOnly || a.ConfigString != "hello there" {
+	if a.Shelf != 1 || a.Slot != 2 || len(a.Interfaces) != 2 || len(a.MACs) != 2 || a.ReadOnly || a.ConfigString != "hello there" ||
+		a.Address != "02:00:00:00:01:02" {
 		t.Errorf("aoe: %+v", a)
 	}
 	if len(d.Metrics.Listen) != 2 || d.Control.Socket != "/run/replblk/other" || d.Log.Level != LogDebug || d.TLS.CA == "" ||

@@ -43,6 +43,7 @@ var aoeSpecs = []spec[AoETarget]{
 	required(number("shelf", 0, 65534, '1', "0", func(o *AoETarget) *uint32 { return &o.Shelf })),
 	required(number("slot", 0, 254, '1', "0", func(o *AoETarget) *uint32 { return &o.Slot })),
 	required(repeated("interface", isInterface, func(o *AoETarget) *[]string { return &o.Interfaces })),
+	withDefault(AoEAddressVirtual, text("address", isAoEAddress, func(o *AoETarget) *string { return &o.Address })),
 	required(text("resource", isName, func(o *AoETarget) *string { return &o.Resource })),
 	number("volume", 0, maxVolume, '1', "0", func(o *AoETarget) *uint32 { return &o.Volume }),
 	repeated("mac", isMAC, func(o *AoETarget) *[]string { return &o.MACs }),
@@ -157,6 +158,9 @@ func (b *daemonBuilder) add(blk *daemonBlock) {
 func (b *daemonBuilder) checkDaemon() {
 	seen := make(map[string]Pos)
 	for _, t := range b.d.AoE {
+		if hw, err := net.ParseMAC(t.Address); err == nil && int(hw[5])+len(t.Interfaces) > 256 || len(t.Interfaces) > 256 {
+			b.fail(Word{Pos: t.Pos, Text: t.Name}, fmt.Sprintf("%d interfaces do not fit behind address %s", len(t.Interfaces), t.Address), "", "")
+		}
 		for _, ifname := range t.Interfaces {
 			at := Word{Pos: t.Pos, Text: t.Name}
 			b.once(seen, at, fmt.Sprintf("AoE address %d.%d on interface %s", t.Shelf, t.Slot, ifname))
@@ -231,6 +235,17 @@ func isInterface(s string) string {
 func isMAC(s string) string {
 	if hw, err := net.ParseMAC(s); err != nil || len(hw) != 6 {
 		return "a MAC address"
+	}
+	return ""
+}
+
+// isAoEAddress admits the words, and addresses that a single station can have.
+func isAoEAddress(s string) string {
+	if s == AoEAddressVirtual || s == AoEAddressOwn {
+		return ""
+	}
+	if hw, err := net.ParseMAC(s); err != nil || len(hw) != 6 || hw[0]&1 != 0 || strings.Count(s, ":") != 5 {
+		return `virtual, own, or the MAC address of one station, "02:…"`
 	}
 	return ""
 }

@@ -166,7 +166,12 @@ type AoE struct {
 	Slot       uint8             `json:"slot"`
 	Interfaces []string          `json:"interfaces"`
 	Volume     uint16            `json:"volume"`
+	Mode       string            `json:"mode"` // serving, holding, silent
 	Serving    bool              `json:"serving"`
+	Conflicts  uint64            `json:"conflicts"`   // answers of other stations for this target
+	HandedOver uint64            `json:"handed-over"` // requests passed to the other node in a switch
+	TakenOver  uint64            `json:"taken-over"`
+	Links      []AoELink         `json:"links"`
 	Requests   uint64            `json:"requests"`
 	Responses  uint64            `json:"responses"`
 	Reads      uint64            `json:"reads"`
@@ -177,4 +182,18 @@ type AoE struct {
 	Errors     uint64            `json:"errors"`
 	Duplicates uint64            `json:"duplicates"`
 	Dropped    map[string]uint64 `json:"dropped"` // by reason
+}
+
+// AoELink is an interface of an AoE target. The counters are of all its targets.
+type AoELink struct {
+	Name     string `json:"name"`
+	Address  string `json:"address,omitempty"` // virtual address; "" is the interface's own
+	Up       bool   `json:"up"`
+	Problem  string `json:"problem,omitempty"` // why there is no service on it
+	MTU      int    `json:"mtu"`
+	Lost     uint64 `json:"lost"` // times that the interface went away
+	Received uint64 `json:"received"`
+	Sent     uint64 `json:"sent"`
+	Overruns uint64 `json:"overruns"` // frames that came when the socket's buffer was full
+	Unsent   uint64 `json:"unsent"`   // frames that the interface refused
 }

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"nbd":                {"block", "internal/buffer"},
 	"aoe":                {"block", "internal/buffer"},
 	"aoe/packet":         nil,
+	"aoe/netif":          {"aoe", "aoe/packet"},
 	"aoe/aoetest":        {"aoe", "aoe/packet"},
 	"internal/mdtool":    {"metadata", "activitylog", "bitmap"},
 	"node/transport":     {"replication/wire"},

@@ -1,0 +1,421 @@
+package aoe
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/block/mem"
+)
+
+// lan is a learning bridge with interfaces that filter by what they were told to
+// receive.
+type lan struct {
+	mu      sync.Mutex
+	ports   []*lanLink
+	learned map[MAC]*lanLink
+	moves   int // addresses that were learned on another port than before
+}
+
+type lanLink struct {
+	lan  *lan
+	addr MAC
+	rx   chan []byte
+	stop chan struct{}
+	once sync.Once
+	gone atomic.Bool
+	want atomic.Pointer[Reception]
+	all  bool // a client: takes everything that is for it
+}
+
+func newLAN() *lan { return &lan{learned: make(map[MAC]*lanLink)} }
+
+func (n *lan) plug(addr MAC) *lanLink {
+	l := &lanLink{lan: n, addr: addr, rx: make(chan []byte, 4096), stop: make(chan struct{})}
+	l.want.Store(&Reception{})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ports = append(n.ports, l)
+	return l
+}
+
+// takes is the interface's address filter and the socket's.
+func (l *lanLink) takes(b []byte) bool {
+	dst, r := MAC(b[:6]), l.want.Load()
+	if dst != l.addr && dst != Broadcast && !slices.Contains(r.MACs, dst) {
+		return false
+	}
+	return l.all || Flags(b[14])&FlagResponse != 0 || len(r.Requests) > 0
+}
+
+func (l *lanLink) Send(frames [][]byte) (int, error) {
+	n := l.lan
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range frames {
+		if src := MAC(f[6:12]); n.learned[src] != l {
+			if n.learned[src] != nil {
+				n.moves++
+			}
+			n.learned[src] = l
+		}
+		to := n.learned[MAC(f[:6])]
+		for _, p := range n.ports {
+			if p != l && (to == nil || to == p) && p.takes(f) {
+				select {
+				case p.rx <- bytes.Clone(f):
+				default:
+				}
+			}
+		}
+	}
+	return len(frames), nil
+}
+
+func (l *lanLink) Recv(bufs [][]byte, times []time.Time) (int, error) {
+	select {
+	case b := <-l.rx:
+		bufs[0] = bufs[0][:copy(bufs[0], b)]
+		if times != nil {
+			times[0] = time.Now()
+		}
+		return 1, nil
+	case <-l.stop:
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+func (l *lanLink) StopRecv() error          { l.once.Do(func() { close(l.stop) }); return nil }
+func (l *lanLink) Listen(r Reception) error { l.want.Store(&r); return nil }
+func (l *lanLink) Up() bool                 { return true }
+func (l *lanLink) MTU() int                 { return 1500 }
+func (l *lanLink) HardwareAddr() [6]byte    { return l.addr }
+func (l *lanLink) Refresh() (bool, error) {
+	if l.gone.Load() {
+		return false, syscall.ENODEV
+	}
+	return false, nil
+}
+
+// end is one end of a mirror: both work on one device.
+type end struct {
+	*Target
+	port  *Port
+	link  *lanLink
+	quiet atomic.Int32 // times it fell silent because of the other
+}
+
+var vmac = VirtualMAC(7, 3, 0)
+
+func newEnd(t *testing.T, n *lan, dev *slow, addr MAC) *end {
+	t.Helper()
+	e := &end{link: n.plug(addr)}
+	e.Target = newTestTarget(t, dev, func(o *Options) {
+		o.Virtual, o.Standby, o.Commit = true, true, CommitNone
+		o.OnConflict = func(_ MAC, silent bool) {
+			if silent {
+				e.quiet.Add(1)
+			}
+		}
+	})
+	var err error
+	if e.port, err = NewPort(); err == nil {
+		err = e.port.Add(e.Target, vmac)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.port.Serve(ctx, e.link, ServeOptions{DrainTimeout: 100 * time.Millisecond}) }()
+	t.Cleanup(func() { e.SetServing(false); cancel(); <-done })
+	return e
+}
+
+// lanClient is an initiator on the LAN.
+type lanClient struct {
+	*lanLink
+	t *testing.T
+}
+
+func newLANClient(t *testing.T, n *lan) *lanClient {
+	c := &lanClient{n.plug(clientMAC), t}
+	c.all = true
+	return c
+}
+
+func (c *lanClient) write(tag uint32, lba uint64, v byte) {
+	b := writeFrame(tag, lba, v, 1)
+	copy(b[:6], vmac[:])
+	_, _ = c.Send([][]byte{b})
+}
+
+// answer returns the tag of the next ATA answer, 0 if there is none in time.
+func (c *lanClient) answer(limit time.Duration) uint32 {
+	timeout := time.After(limit)
+	for {
+		select {
+		case b := <-c.rx:
+			var h Header
+			if err := h.DecodeFrom(b); err != nil {
+				c.t.Fatal(err)
+			}
+			if h.Command == CommandATA {
+				if h.Src != vmac || b[27] != StatusReady {
+					c.t.Errorf("answer % x", b[:DataOffset])
+				}
+				return h.Tag
+			}
+		case <-timeout:
+			return 0
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for range 1000 {
+		if cond() {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	t.Fatal(what)
+}
+
+func twoEnds(t *testing.T) (n *lan, dev *slow, a, b *end, c *lanClient) {
+	n, dev = newLAN(), newSlow(100)
+	a, b = newEnd(t, n, dev, serverMAC), newEnd(t, n, dev, otherMAC)
+	c = newLANClient(t, n)
+	a.SetServing(true)
+	eventually(t, "the bridge has not learned", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.learned[vmac] == a.link
+	})
+	return n, dev, a, b, c
+}
+
+// TestPlannedSwitch: what was accepted before is answered, what arrives while
+// nobody serves is served by the other end, once, and nothing is lost.
+func TestPlannedSwitch(t *testing.T) {
+	_, dev, a, b, c := twoEnds(t)
+	dev.hold = true
+	c.write(1, 10, 1)
+	dev.wait(t, 1)
+	a.Hold()
+	c.write(2, 11, 2) // held
+	eventually(t, "not held", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.held) == 1 })
+	dev.mu.Lock()
+	dev.hold = false
+	dev.mu.Unlock()
+	dev.release(0)
+	if tag := c.answer(time.Second); tag != 1 {
+		t.Fatalf("answer to %d, want 1: what was accepted must be answered", tag)
+	}
+	if err := a.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.write(3, 12, 3)
+	if tag := c.answer(20 * time.Millisecond); tag != 0 {
+		t.Fatalf("answer to %d although nobody serves", tag)
+	}
+	b.SetServing(true)
+	got := map[uint32]bool{c.answer(time.Second): true, c.answer(time.Second): true}
+	if !got[2] || !got[3] {
+		t.Errorf("answered %v, want 2 and 3", got)
+	}
+	c.write(4, 13, 4)
+	if tag := c.answer(time.Second); tag != 4 {
+		t.Errorf("answer to %d, want 4", tag)
+	}
+	for i, v := range map[int]byte{10: 1, 11: 2, 12: 3, 13: 4} {
+		if got := dev.Contents()[i*512]; got != v {
+			t.Errorf("sector %d holds %d, want %d", i, got, v)
+		}
+	}
+	if x, y := a.Counters().HandedOver.Load(), b.Counters().TakenOver.Load(); x != 2 || y != 2 {
+		t.Errorf("%d handed over, %d taken", x, y)
+	}
+	if n := a.Conflicts() + b.Conflicts(); n != 0 {
+		t.Errorf("%d conflicts in an orderly switch", n)
+	}
+}
+
+// TestSwitchRefused: the end that could not give the role up serves what it held.
+func TestSwitchRefused(t *testing.T) {
+	_, _, a, b, c := twoEnds(t)
+	a.Hold()
+	c.write(1, 10, 1)
+	eventually(t, "not held", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.held) == 1 })
+	a.SetServing(true)
+	if tag := c.answer(time.Second); tag != 1 {
+		t.Errorf("answer to %d", tag)
+	}
+	if b.Counters().TakenOver.Load() != 0 {
+		t.Error("the other end got something")
+	}
+}
+
+// TestLateCopyDoesNotUndo: a copy of a write that the old end held is handed over
+// after the new end has executed another copy and a newer write to the same place.
+func TestLateCopyDoesNotUndo(t *testing.T) {
+	w := newWire(1500)
+	dev := newSlow(100)
+	tg := newTestTarget(t, dev, func(o *Options) { o.Virtual, o.Standby, o.Commit = true, true, CommitNone })
+	old := newTestTarget(t, dev, func(o *Options) { o.Virtual = true })
+	old.Hold()
+	w.give(old, writeFrame(1, 5, 1, 1))
+	w.give(old, writeFrame(2, 9, 9, 1)) // to another place: still wanted
+
+	tg.SetServing(true)
+	w.give(tg, writeFrame(3, 5, 1, 1)) // the client's repetition
+	w.one(t)
+	w.give(tg, writeFrame(4, 5, 2, 1)) // and what followed it
+	w.one(t)
+	h := Header{Dst: Broadcast, Src: serverMAC, Version: 1, Flags: FlagResponse, Shelf: 7, Slot: 3, Command: CommandConfig, Tag: uint32(tg.claim)}
+	own := *w
+	other := &otherSender{&own}
+	f := other.pool.Get()
+	f.SetLen(copy(f.Buffer(), (&ConfigArg{}).AppendTo(h.AppendTo(nil))))
+	old.Handle(f, other)
+	for range 2 {
+		hdr, b := other.one(t)
+		if hdr.Command != CommandPeer || hdr.Src != serverMAC {
+			t.Fatalf("handed over as %+v", hdr)
+		}
+		w.give(tg, b)
+	}
+	if hdr, _ := w.one(t); hdr.Tag != 2 || hdr.Dst != clientMAC {
+		t.Errorf("answer %+v", hdr)
+	}
+	if got := dev.Contents(); got[5*512] != 2 || got[9*512] != 9 {
+		t.Errorf("contents %d and %d: an old copy was executed after a newer write", got[5*512], got[9*512])
+	}
+	if n := tg.Counters().Drops(DropSuperseded); n != 1 {
+		t.Errorf("%d superseded", n)
+	}
+}
+
+// otherSender is on an interface with another address than the target's.
+type otherSender struct{ *wire }
+
+func (*otherSender) OwnAddr() MAC { return otherMAC }
+
+// TestHistory compares the ring with a list that forgets nothing.
+func TestHistory(t *testing.T) {
+	var h history
+	start := time.Now()
+	at := func(i int) time.Time { return start.Add(time.Duration(i) * time.Millisecond) }
+	for i := range historyLen {
+		h.add(extent{start: uint64(i * 10), end: uint64(i*10 + 4)}, at(i))
+	}
+	for _, tc := range []struct {
+		x    extent
+		at   int
+		want bool
+	}{
+		{extent{start: 50, end: 51}, 4, true},
+		{extent{start: 53, end: 60}, 4, true},
+		{extent{start: 54, end: 60}, 4, false},
+		{extent{start: 46, end: 51}, 4, true},
+		{extent{start: 50, end: 51}, 5, false},
+		{extent{start: 50, end: 51}, historyLen + 1, false},
+		{extent{start: 99999, end: 100000}, 0, false},
+	} {
+		if got := h.superseded(tc.x, at(tc.at)); got != tc.want {
+			t.Errorf("%+v at %d: %v", tc.x, tc.at, got)
+		}
+	}
+	h.add(extent{start: 1 << 30, end: 1<<30 + 1}, at(historyLen))
+	if !h.superseded(extent{start: 99999, end: 100000}, start.Add(-time.Second)) {
+		t.Error("what the ring has forgotten must count as newer")
+	}
+}
+
+// TestTakeoverMovesTheAddress: the other end dies without a word.
+func TestTakeoverMovesTheAddress(t *testing.T) {
+	n, _, a, b, c := twoEnds(t)
+	n.mu.Lock()
+	a.link.gone.Store(true)
+	n.ports = slices.DeleteFunc(n.ports, func(l *lanLink) bool { return l == a.link })
+	n.mu.Unlock()
+	c.write(1, 10, 1) // to the dead port
+	b.SetServing(true)
+	eventually(t, "the address has not moved", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.learned[vmac] == b.link && n.moves == 1
+	})
+	c.write(2, 10, 2)
+	if tag := c.answer(time.Second); tag != 2 {
+		t.Errorf("answer to %d", tag)
+	}
+}
+
+// TestAsk: the other end answers whatever its mask says, and only while it serves.
+func TestAsk(t *testing.T) {
+	n, _, a, b, _ := twoEnds(t)
+	if err := a.SetState(State{Mask: []MAC{clientMAC}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.port.Ask(t.Context(), b.Target, 30*time.Millisecond); !slices.Equal(got, []MAC{vmac}) {
+		t.Errorf("who serves: %v", got)
+	}
+	n.mu.Lock()
+	if n.learned[vmac] != a.link || n.moves != 0 {
+		t.Error("the question has moved the address")
+	}
+	n.mu.Unlock()
+	a.Hold()
+	if got := b.port.Ask(t.Context(), b.Target, 30*time.Millisecond); len(got) != 0 {
+		t.Errorf("who serves while nobody does: %v", got)
+	}
+}
+
+// TestTwoServe: of two that serve at least one falls silent, and it is the one that
+// has served longer if that is clear.
+func TestTwoServe(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		age  time.Duration // of the old end's service
+	}{{"an hour older", time.Hour}, {"of one age", 0}} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, a, b, _ := twoEnds(t)
+			a.mu.Lock()
+			a.since = a.since.Add(-tc.age)
+			a.mu.Unlock()
+			b.SetServing(true)
+			eventually(t, "both serve", func() bool { return !a.Serving() || !b.Serving() })
+			time.Sleep(300 * time.Millisecond) // some more announcements
+			if tc.age > 0 && (a.Serving() || !b.Serving()) {
+				t.Errorf("the old end is %v, the new one %v", a.Mode(), b.Mode())
+			}
+			if n := a.quiet.Load() + b.quiet.Load(); n == 0 || n > 2 {
+				t.Errorf("reported %d times", n)
+			}
+		})
+	}
+}
+
+// TestOldFramesOfTheSocket: what the kernel received before the target served is
+// not for it (R5).
+func TestOldFramesOfTheSocket(t *testing.T) {
+	w := newWire(1500)
+	tg := newTestTarget(t, mem.New(100), func(o *Options) { o.Standby = true })
+	f := w.pool.Get()
+	f.SetLen(copy(f.Buffer(), writeFrame(1, 0, 1, 1)))
+	f.Received = time.Now()
+	tg.SetServing(true)
+	tg.Handle(f, w)
+	w.none(t)
+	if tg.Counters().Drops(DropStale) != 1 {
+		t.Error("not counted")
+	}
+}

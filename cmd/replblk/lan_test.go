@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/aoe"
+	"github.com/replblk/replblk/aoe/aoetest"
+	"github.com/replblk/replblk/aoe/packet"
+	"github.com/replblk/replblk/internal/control"
+)
+
+// lan is three network namespaces on one bridge: two nodes and a client. The nodes
+// have a cable of their own for the replication.
+//
+//	a ─lan0─┐        ┌─ client, cli
+//	│       br (ns) ─┘
+//	b ─lan0─┘
+type lan struct{ a, b, client, bridge string }
+
+func newLAN(t *testing.T, mtu int) lan {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for network namespaces and raw sockets")
+	}
+	id := fmt.Sprintf("rb%d", os.Getpid()%100000)
+	n := lan{id + "a", id + "b", id + "c", id + "x"}
+	for _, ns := range []string{n.a, n.b, n.client, n.bridge} {
+		ip(t, "netns add "+ns)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
+		ip(t, "-n "+ns+" link set lo up")
+	}
+	ip(t, "-n "+n.bridge+" link add bridge0 type bridge forward_delay 0")
+	ip(t, "-n "+n.bridge+" link set bridge0 up")
+	for ns, name := range map[string]string{n.a: "lan0", n.b: "lan0", n.client: "cli"} {
+		ip(t, fmt.Sprintf("-n %s link add %s mtu %d type veth peer name %s netns %s mtu %d", ns, name, mtu, ns, n.bridge, mtu))
+		ip(t, "-n "+n.bridge+" link set "+ns+" master bridge0 up")
+		ip(t, "-n "+ns+" link set "+name+" up")
+	}
+	ip(t, fmt.Sprintf("-n %s link add repl type veth peer name repl netns %s", n.a, n.b))
+	for ns, addr := range map[string]string{n.a: "10.9.0.1/24", n.b: "10.9.0.2/24"} {
+		ip(t, "-n "+ns+" addr add "+addr+" dev repl")
+		ip(t, "-n "+ns+" link set repl up")
+	}
+	return n
+}
+
+func ip(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", args, err, out)
+	}
+}
+
+// pair makes two nodes in the namespaces that serve e1.1, in sync; a is Primary.
+func (n lan) pair(t *testing.T, more string) (a, b *host) {
+	t.Helper()
+	a, b = newPair(t, pairOptions{rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
+	loopback := regexp.MustCompile(`(on (\w) \{ address )127\.0\.0\.1:\d+`)
+	for _, h := range []*host{a, b} {
+		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
+		h.editRes(func(s string) string {
+			return loopback.ReplaceAllStringFunc(s, func(m string) string {
+				sub := loopback.FindStringSubmatch(m)
+				return sub[1] + map[string]string{"a": "10.9.0.1:7789", "b": "10.9.0.2:7789"}[sub[2]]
+			})
+		})
+		h.start()
+	}
+	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("new-current-uuid", "--clear-bitmap", "r0")
+	a.waitFor("both up to date", func(r *control.Resource) bool { return inSync([]control.Resource{*r}) })
+	a.must("primary", "r0")
+	return a, b
+}
+
+// station is the client's end of the LAN with the books of what it wrote.
+type station struct {
+	t      *testing.T
+	link   *packet.Socket
+	target aoe.MAC
+	ledger *aoetest.Ledger
+	config aoe.ConfigArg
+}
+
+// station discovers the target.
+func (n lan) station(t *testing.T, sectors int) *station {
+	t.Helper()
+	link, err := aoetest.OpenIn(n.client, "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = link.Close() })
+	s := &station{t: t, link: link, ledger: aoetest.NewLedger(2000, sectors, 30, 1)}
+	c := aoetest.NewClient(link, 1, 1)
+	c.Timeout = 100 * time.Millisecond
+	for range 50 {
+		if s.config, err = c.Discover(); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.target = c.Target
+	return s
+}
+
+// load runs a load for a while, with an event in the middle, and returns it with its
+// counters. Every answer is checked.
+func (s *station) load(timer aoetest.Timer, window int, d time.Duration, event func()) *aoetest.Load {
+	s.t.Helper()
+	end := time.Now().Add(d)
+	l := &aoetest.Load{
+		Link: s.link, Shelf: 1, Slot: 1, Target: s.target, Timer: timer, Window: window, Sectors: s.ledger.Sectors,
+		Next: func(place int, r *aoetest.Request) bool { return time.Now().Before(end) && s.ledger.Next(place, r) },
+		Done: s.ledger.Done,
+	}
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(s.t.Context(), d+patient)
+	defer cancel()
+	go func() { done <- l.Run(ctx) }()
+	time.Sleep(d / 4)
+	event()
+	if err := <-done; err != nil {
+		s.t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		s.t.Fatal("not everything was answered")
+	}
+	return l
+}
+
+// verify reads back everything.
+func (s *station) verify() {
+	s.t.Helper()
+	l := &aoetest.Load{
+		Link: s.link, Shelf: 1, Slot: 1, Target: s.target, Timer: aoetest.Fixed{After: 200 * time.Millisecond, Size: 16}, Window: 16,
+		Sectors: s.ledger.Sectors, Next: s.ledger.All(), Done: s.ledger.Done,
+	}
+	if err := l.Run(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// takeover makes a node Primary as soon as it has noticed the loss of the other.
+func (h *host) takeover() {
+	h.t.Helper()
+	for end := time.Now().Add(patient); ; time.Sleep(5 * time.Millisecond) {
+		if _, code, text := h.run("primary", "r0"); code == 0 {
+			return
+		} else if time.Now().After(end) {
+			h.t.Fatalf("%s: primary: %s", h.name, text)
+		}
+	}
+}
+
+// TestAoEFailover: a client on the LAN writes and reads all the time while the active
+// node is killed, comes back and takes over again. No acknowledged write is lost and
+// no read is from the past.
+func TestAoEFailover(t *testing.T) {
+	n := newLAN(t, 1500)
+	a, b := n.pair(t, "")
+	s := n.station(t, 2)
+	if want := aoe.VirtualMAC(1, 1, 0); s.target != want {
+		t.Errorf("found at %v, want %v", s.target, want)
+	}
+	timer := aoetest.NewLinux(int(s.config.Buffers))
+	nodes := []*host{a, b}
+	for round := range aoeRounds {
+		p, o := nodes[round%2], nodes[1-round%2]
+		var promoted time.Duration
+		l := s.load(timer, 16, 1500*time.Millisecond, func() {
+			began := time.Now()
+			p.end(syscall.SIGKILL)
+			o.takeover()
+			promoted = time.Since(began)
+		})
+		t.Logf("kill %d: promoted after %v, no answer for %v, slowest request %v, %d repeats, %d written, %d read",
+			round, promoted, l.Frozen, s.ledger.Slowest, l.Repeats, s.ledger.Written, s.ledger.Read)
+		if l.Frozen > promoted+time.Second {
+			t.Errorf("the client waited %v, %v after the promotion", l.Frozen, l.Frozen-promoted)
+		}
+		s.ledger.Slowest = 0
+		s.verify()
+		p.start()
+		p.must("wait-sync", "--timeout", "30s", "r0")
+	}
+}
+
+// aoeRounds is how often the role moves in these tests.
+const aoeRounds = 4
+
+// coldTimer is a driver that has heard few answers: a lost frame costs it seconds.
+type coldTimer struct{ *aoetest.Linux }
+
+func (coldTimer) Heard(time.Duration) {}
+
+// TestAoESwitch: a planned switch and back under load. A client that would wait
+// seconds for a lost frame loses none.
+func TestAoESwitch(t *testing.T) {
+	n := newLAN(t, 9000)
+	a, b := n.pair(t, "")
+	s := n.station(t, 16)
+	cold := aoetest.NewLinux(16)
+	for range 40 {
+		cold.Heard(300 * time.Microsecond)
+	}
+	warm := aoetest.NewLinux(int(s.config.Buffers))
+	nodes := []*host{a, b}
+	for round := range 2 * aoeRounds {
+		p, o := nodes[round%2], nodes[1-round%2]
+		var timer aoetest.Timer = coldTimer{cold}
+		if round >= aoeRounds {
+			timer = warm
+		}
+		var switched time.Duration
+		l := s.load(timer, 16, 600*time.Millisecond, func() {
+			began := time.Now()
+			p.must("secondary", "r0")
+			o.must("primary", "r0")
+			switched = time.Since(began)
+		})
+		x := p.snapshot().AoE[0]
+		t.Logf("switch %d: %v, no answer for %v, %d repeats, %d handed over so far, %d superseded", round, switched, l.Frozen, l.Repeats, x.HandedOver, o.snapshot().AoE[0].Dropped["superseded"])
+		if l.Frozen > switched+time.Second {
+			t.Errorf("the client waited %v for a switch of %v", l.Frozen, switched)
+		}
+		s.verify()
+	}
+}
