@@ -3,6 +3,7 @@ package replication
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/replblk/replblk/bitmap"
@@ -54,10 +55,7 @@ type testNode struct {
 	moveErr  DiskError
 }
 
-const (
-	testSectors    = 64 << 11 // 64 MiB
-	maxTestSectors = 256 << 11
-)
+const testSectors = 64 << 11 // 64 MiB
 
 func testConfig() Config {
 	return Config{Name: "r0", Protocol: ProtocolC, TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5, KoCount: 7,
@@ -78,7 +76,7 @@ func newPair(cfg ...Config) *pair {
 		if err != nil {
 			panic(err)
 		}
-		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: testSectors, data: make([]uint64, maxTestSectors), pages: map[uint64][]byte{},
+		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: testSectors, data: make([]uint64, testSectors), pages: map[uint64][]byte{},
 			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)
@@ -98,6 +96,12 @@ func (p *pair) take() string {
 	s := p.log.String()
 	p.log.Reset()
 	return s
+}
+
+// grow makes the device larger. What is there then differs from node to node: 1 at a, 2 at b.
+func (n *testNode) grow(sectors uint64) {
+	n.sectors += sectors
+	n.data = append(n.data, slices.Repeat([]uint64{uint64(n.name[0]-'a') + 1}, int(sectors))...)
 }
 
 // freshAttach is a second disk that never had data. Its sectors and metadata are those

@@ -62,7 +62,7 @@ func TestResizeOnline(t *testing.T) {
 			before := a.r.vols[0].size
 			p.dirtyEnd(before)
 			n, m := p.nodes[c.first], p.nodes[1-c.first]
-			n.sectors += 20000
+			n.grow(20000)
 			if c.twice {
 				token := n.admin(Admin{Kind: AdminResize})
 				p.tick(5)
@@ -70,7 +70,7 @@ func TestResizeOnline(t *testing.T) {
 				p.sized(t, before)
 				c.by = 1 - c.first
 			}
-			m.sectors += 12000
+			m.grow(12000)
 			token := p.nodes[c.by].admin(Admin{Kind: AdminResize})
 			p.tick(100)
 			ok(t, p, p.nodes[c.by], token)
@@ -103,7 +103,7 @@ func TestResizeUnderLoad(t *testing.T) {
 	a, b := establish(t, p)
 	before := a.r.vols[0].size
 	for _, n := range p.nodes {
-		n.sectors += 1 << 18 // a bitmap page more
+		n.grow(1 << 18) // a bitmap page more
 	}
 	var ids []ReqID
 	for i := range uint64(40) {
@@ -128,7 +128,7 @@ func TestResizeAssumeClean(t *testing.T) {
 	p := newPair()
 	a, b := establish(t, p)
 	for _, n := range p.nodes {
-		n.sectors += 4096
+		n.grow(4096)
 	}
 	token := a.admin(Admin{Kind: AdminResize, AssumeClean: true})
 	p.take()
@@ -147,7 +147,7 @@ func TestResizeToSize(t *testing.T) {
 	a, b := establish(t, p)
 	before := a.r.vols[0].size
 	for _, n := range p.nodes {
-		n.sectors += 40960
+		n.grow(40960)
 	}
 	token := a.admin(Admin{Kind: AdminResize, Sectors: before + 1003}) // no whole block
 	p.tick(50)
@@ -192,7 +192,7 @@ func TestResizeAlone(t *testing.T) {
 		p.dirtyEnd(before)
 		b.admin(Admin{Kind: AdminDisconnect})
 		p.settle()
-		a.sectors += 40960
+		a.grow(40960)
 		token := a.admin(Admin{Kind: AdminResize})
 		p.tick(3)
 		ok(t, p, a, token)
@@ -230,7 +230,7 @@ func TestResizeAlone(t *testing.T) {
 // growOffline makes the device of a node that is down larger, as check-resize does.
 func (n *testNode) growOffline(t *testing.T, more uint64) {
 	t.Helper()
-	n.sectors += more
+	n.grow(more)
 	var err error
 	var sb metadata.Superblock
 	if n.found, err = n.layout.Grown(n.sectors); err == nil {
@@ -323,7 +323,7 @@ func TestResizeMoveFails(t *testing.T) {
 	p := newPair()
 	a, _ := establish(t, p)
 	for _, n := range p.nodes {
-		n.sectors += 4096
+		n.grow(4096)
 	}
 	a.moveErr = DiskIOError
 	token := a.admin(Admin{Kind: AdminResize})
@@ -348,7 +348,7 @@ func TestResizeSizeDurableFirst(t *testing.T) {
 	a, b := establish(t, p)
 	before := a.r.vols[0].size
 	for _, n := range p.nodes {
-		n.sectors += 4096
+		n.grow(4096)
 	}
 	b.stuck = true
 	a.admin(Admin{Kind: AdminResize})
