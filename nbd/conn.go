@@ -21,6 +21,7 @@ type conn struct {
 	// the read deadline in the past so that the reader notices.
 	stopping atomic.Bool
 	finished chan struct{} // closed when the connection is gone
+	draining bool          // the fence is up for it; guarded by export.mu
 
 	mu       sync.Mutex
 	slots    sync.Cond // a slot or bytes came free, or the connection broke
@@ -49,7 +50,7 @@ func (c *conn) serve() error {
 	x.stats.active.Add(1)
 	go c.out.loop()
 	err := c.transmit()
-	x.beginDrain()
+	x.beginDrain(c)
 	c.drain(err)
 	x.endDrain(c)
 	x.release(c.ses.device)

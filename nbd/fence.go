@@ -10,7 +10,8 @@ const stallLimit = time.Second
 // attach registers a connection that is about to serve requests. Connections
 // whose client has hung up are ended first: what they still have unread was
 // sent before the client connected anew, and must not be executed after what
-// the new connection brings.
+// the new connection brings. The fence is up for them from here on, not only when
+// their reader notices: it may have a request in hand.
 func (x *export) attach(c *conn) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -20,6 +21,7 @@ func (x *export) attach(c *conn) bool {
 	for other := range x.conns {
 		if other.hungUp() {
 			other.kill()
+			x.drainLocked(other)
 		}
 	}
 	x.conns[c] = struct{}{}
@@ -28,10 +30,18 @@ func (x *export) attach(c *conn) bool {
 
 // beginDrain is called by the reader of a connection that ended, before it
 // waits for its requests. From here on the fence is up.
-func (x *export) beginDrain() {
+func (x *export) beginDrain(c *conn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.draining.Add(1)
+	x.drainLocked(c)
+}
+
+// drainLocked counts c among the draining, once. x.mu is held.
+func (x *export) drainLocked(c *conn) {
+	if !c.draining {
+		c.draining = true
+		x.draining.Add(1)
+	}
 }
 
 // endDrain is called when the last request of the connection has left.
@@ -72,4 +82,8 @@ func (x *export) forget(c *conn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.conns, c)
+	if c.draining {
+		x.draining.Add(-1)
+		x.changed.Broadcast()
+	}
 }

@@ -48,6 +48,40 @@ func TestFenceAfterReconnect(t *testing.T) {
 	}
 }
 
+// The same when the old write has been read and is not in the device yet, because
+// its goroutine does not get to run.
+func TestFenceCoversTheRequestInHand(t *testing.T) {
+	m := mem.NewVolatile(64)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	d := watch{m, func(r *block.Request) {
+		if r.Op == block.Write && once.CompareAndSwap(false, true) {
+			close(entered)
+			<-leave
+		}
+	}}
+	s := serverOf(t, Export{Device: d})
+	old := sockClient(t, s)
+	old.enter("", false)
+	old.write(append(requestBytes(cmdWrite, 0, 1, 0, 512), payload(1, 512)...))
+	<-entered
+	old.c.Close()
+
+	c := sockClient(t, s)
+	c.enter("", false)
+	c.write(append(requestBytes(cmdWrite, 0, 2, 0, 512), payload(2, 512)...))
+	_ = c.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, _ := c.c.Read(make([]byte, 1)); n != 0 {
+		t.Error("a write overtook the one in hand of the old connection")
+	}
+	close(leave)
+	eventually(t, "the new write is there", func() bool { st, _ := s.ExportStats(""); return st.Active == 1 && m.Contents()[0] == 2 })
+	time.Sleep(20 * time.Millisecond)
+	if v := m.Contents()[0]; v != 2 {
+		t.Errorf("sector holds %d: the old write landed after the new one", v)
+	}
+}
+
 // What a client had sent and the server not yet read when the client connected
 // anew must not be executed.
 func TestUnreadRequestsOfAHungUpClientAreDropped(t *testing.T) {
