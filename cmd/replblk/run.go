@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -49,7 +50,9 @@ func (g *globals) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(dc.Log)
+	queue := newLogQueue(os.Stderr)
+	defer queue.end()
+	log := newLogger(dc.Log, queue)
 	for _, w := range conf.Warnings {
 		log.Warn("configuration", "at", w.String())
 	}
@@ -133,14 +136,14 @@ func watchdog(ctx context.Context, d *daemon, log *slog.Logger) {
 	}
 }
 
-// newLogger makes the daemon's log, on standard error.
-func newLogger(o config.LogOptions) *slog.Logger {
+// newLogger makes the daemon's log.
+func newLogger(o config.LogOptions, out io.Writer) *slog.Logger {
 	levels := map[config.LogLevel]slog.Level{
 		config.LogDebug: slog.LevelDebug, config.LogInfo: slog.LevelInfo, config.LogWarn: slog.LevelWarn, config.LogError: slog.LevelError,
 	}
 	opt := &slog.HandlerOptions{Level: levels[o.Level]}
 	if o.Format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opt))
+		return slog.New(slog.NewJSONHandler(out, opt))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opt))
+	return slog.New(slog.NewTextHandler(out, opt))
 }
