@@ -39,6 +39,8 @@ type Host struct {
 	// runs it, if there is one: "prlimit --nofile=20".
 	Env  []string
 	Wrap []string
+	// Log is where the next daemon's log goes, if not to the file ".log".
+	Log *os.File
 
 	cmd  *exec.Cmd     // nil: no daemon
 	gone chan struct{} // closed when the daemon has ended
@@ -73,6 +75,9 @@ func (h *Host) Start(in *Injection) error {
 	command = append(append(command, h.binary), h.Args("run")...)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr, cmd.Env = log, append(os.Environ(), h.Env...)
+	if h.Log != nil {
+		cmd.Stderr = h.Log
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -209,4 +214,12 @@ func Describe(r *control.Resource) string {
 	}
 	v := &r.Volumes[0]
 	return fmt.Sprintf("%s/%s %s/%s %s/%s oos %d", r.Connection, v.State, r.Role, r.PeerRole, v.Disk, v.PeerDisk, v.OutOfSync)
+}
+
+// Pid is the process of the daemon, or of what wraps it; 0 if there is none.
+func (h *Host) Pid() int {
+	if !h.Running() {
+		return 0
+	}
+	return h.cmd.Process.Pid
 }

@@ -22,6 +22,9 @@ type Options struct {
 	Disk    string // more of the disk section
 	Links   bool   // the daemons talk through Proxies
 	Fence   bool   // fencing resource-and-stonith, with a witness: see Pair.Pardon
+	// Address are those of the nodes, "10.0.0.1:7789"; empty: free ports of the loopback
+	// interface.
+	Address [2]string
 }
 
 // Pair is two nodes that mirror one volume, on this machine.
@@ -41,9 +44,11 @@ func NewPair(ctx context.Context, o Options) (*Pair, error) {
 	var addr, dial [2]string
 	for i, name := range []string{"a", "b"} {
 		p.Hosts[i] = &Host{Name: name, dir: o.Dir, binary: o.Binary}
-		var err error
-		if addr[i], err = freeAddress(); err != nil {
-			return nil, err
+		if addr[i] = o.Address[i]; addr[i] == "" {
+			var err error
+			if addr[i], err = freeAddress(); err != nil {
+				return nil, err
+			}
 		}
 		dial[i] = addr[i]
 	}
