@@ -13,6 +13,16 @@ func (n *testNode) restart(cfg Config) {
 	n.attach()
 }
 
+// alone steps a node through what it knows, while the other one stands still.
+func (n *testNode) alone() {
+	for len(n.inbox) > 0 {
+		ev := n.inbox[0]
+		n.inbox = n.inbox[1:]
+		ev.Now = n.p.now
+		n.step(&ev)
+	}
+}
+
 // A11: a Primary that kept no activity log crashes. The log of the next session says
 // nothing about it: everything is marked, and stays so until that is on disk.
 func TestCrashWithoutActivityLog(t *testing.T) {
@@ -60,12 +70,7 @@ func TestPausedPrimaryDoubtsItsConnection(t *testing.T) {
 	p.tick(2)
 	p.now += 2 * Second
 	deaf := a.request(OpRead, 8, 4096, 0) // the first thing that it hears of
-	for range len(a.inbox) {
-		ev := a.inbox[0]
-		a.inbox = a.inbox[1:]
-		ev.Now = p.now
-		a.step(&ev)
-	}
+	a.alone()
 	if _, answered := a.outcome[deaf]; answered {
 		t.Fatalf("a read is answered after a pause\n%s", p.take())
 	}
@@ -76,11 +81,7 @@ func TestPausedPrimaryDoubtsItsConnection(t *testing.T) {
 	p.tick(2)
 	p.now += 2 * Second
 	zombie := a.request(OpRead, 8, 4096, 0)
-	for i := range a.inbox {
-		a.inbox[i].Now = p.now
-		a.step(&a.inbox[i])
-	}
-	a.inbox = nil
+	a.alone()
 	p.apart = true
 	p.nodes[1].drop() // it has given us up; its end is read later than the request
 	if _, answered := a.outcome[zombie]; answered {
