@@ -36,7 +36,8 @@ type backing struct {
 	detach     sync.Once
 
 	layout metadata.Layout // where the metadata lies; the runner's
-	found  metadata.Layout // where it belongs; set while an FxMeasure is under way
+	found  metadata.Layout // where it belongs, as of the last EvDevice; the runner's
+	told   atomic.Uint64   // sectors of data of which the core knows
 }
 
 // enter counts a direct read; it fails when the device is on its way out.
@@ -112,6 +113,7 @@ func (r *Resource) attachVolume(ctx context.Context, vol uint16, b Backing) erro
 		return errors.Join(err, b.close())
 	}
 	bk.layout = at.Layout
+	bk.told.Store(at.BackingSectors)
 	bk.users.Store(1)
 	bk.queue = newMetaQueue(bk.data, bk.meta, func(io replication.IOID, e replication.DiskError) {
 		r.loop.post(&replication.Event{Kind: replication.EvMeta, IO: io, Err: e})

@@ -31,6 +31,8 @@ type connection struct {
 	loop *loop
 	bufs *buffers
 	log  *slog.Logger
+	// before runs before the core hears of a connection.
+	before func()
 
 	link    atomic.Pointer[link] // the newest; its generation may be over
 	parting atomic.Bool          // one of the operators wants it to end
@@ -115,6 +117,7 @@ func (c *connection) attempt(ctx context.Context, cancel context.CancelFunc) {
 
 	var random [handshakeRandom]byte
 	_, _ = rand.Read(random[:]) // never fails, see its documentation
+	c.before()
 	c.loop.put(&replication.Event{Kind: replication.EvConnUp, Gen: k.gen, ResolveConflicts: pair.ResolveConflicts, Body: random[:]})
 	k.start()
 	c.loop.kick()

@@ -13,28 +13,53 @@ type refresher interface {
 	Refresh() (changed bool, err error)
 }
 
-// measureDevice looks how large the devices of a volume are now, and where its metadata
-// belongs. Looking may take as long as a device likes, so it does not happen here.
+// measureDevice tells the core how large the devices of a volume are now, and where its
+// metadata belongs. Looking may take as long as a device likes, so it does not happen here.
 func (r *Resource) measureDevice(vol uint16) {
 	b := r.backing(vol)
 	if b == nil || !b.enter() {
 		r.loop.put(&replication.Event{Kind: replication.EvDevice, Vol: vol, Err: replication.DiskIOError})
 		return
 	}
-	layout := b.layout // the runner may change it later
 	go func() {
-		ev := replication.Event{Kind: replication.EvDevice, Vol: vol}
-		found, err := refresh(b, layout)
-		if err == nil {
-			ev.Device = &replication.Device{BackingSectors: b.data.Geometry().Sectors, Layout: found}
-		} else {
-			r.log.Warn("device cannot be measured", "volume", vol, "err", err)
-			ev.Err = replication.DiskIOError
-		}
-		b.found = found
+		r.measured(vol, b)
 		b.leave()
-		r.loop.post(&ev)
+		r.loop.kick()
 	}()
+}
+
+// remeasure tells the core of devices that have another size than it knows, because it is
+// about to tell the peer.
+func (r *Resource) remeasure() {
+	for _, vol := range r.numbers {
+		b := r.backing(vol)
+		if b == nil || !b.enter() {
+			continue
+		}
+		if f, ok := b.data.(refresher); ok {
+			if _, err := f.Refresh(); err == nil && b.data.Geometry().Sectors != b.told.Load() {
+				r.measured(vol, b)
+			}
+		}
+		b.leave()
+	}
+}
+
+// measured looks, and puts the news into the mailbox.
+func (r *Resource) measured(vol uint16, b *backing) {
+	ev := replication.Event{Kind: replication.EvDevice, Vol: vol}
+	var layout metadata.Layout
+	r.loop.call(func() { layout = b.layout })
+	found, err := refresh(b, layout)
+	if err == nil {
+		ev.Device = &replication.Device{BackingSectors: b.data.Geometry().Sectors, Layout: found}
+		b.told.Store(ev.Device.BackingSectors)
+	} else {
+		r.log.Warn("device cannot be measured", "volume", vol, "err", err)
+		ev.Err = replication.DiskIOError
+	}
+	r.loop.call(func() { b.found = found })
+	r.loop.put(&ev)
 }
 
 func refresh(b *backing, layout metadata.Layout) (metadata.Layout, error) {

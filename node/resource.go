@@ -99,7 +99,7 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 		}
 		network = &transport.TCP{Options: opt}
 	}
-	r.conn = &connection{loop: r.loop, bufs: r.bufs, log: r.log}
+	r.conn = &connection{loop: r.loop, bufs: r.bufs, log: r.log, before: r.remeasure}
 	r.conn.configure(network, cfg.Link)
 	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log)
 	r.replies.waiting = make(map[uint64]chan state.Result)

@@ -246,7 +246,7 @@ func (r *Resource) demote(c command) {
 	}
 	r.tl.closeEpoch(r)
 	for _, v := range r.vols {
-		if v.frozen > 0 {
+		if v.frozen > 0 || v.sizeInDoubt() {
 			r.later(c)
 			return
 		}
@@ -395,6 +395,10 @@ func (r *Resource) detachedReply(v *volume) {
 func (v *volume) invalidate(c command, conn state.Conn) {
 	if c.agreed {
 		v.r.reply(c.Token, state.Success)
+		return
+	}
+	if v.sizeInDoubt() {
+		v.r.later(c)
 		return
 	}
 	if v.st.Conn < state.Connected && v.disk != nil {

@@ -90,7 +90,11 @@ func (v *volume) sizeAtAttach(d *disk) {
 		peer = 0
 	}
 	last := max(d.sb.LASizeSectors, v.size)
-	v.resize(agreeSize(peer, d.limit(), last, v.userSize), true)
+	size := agreeSize(peer, d.limit(), last, v.userSize)
+	if v.st.Conn >= state.Connected && v.size != 0 {
+		size = min(size, v.size) // the peer serves this size; more takes a resize
+	}
+	v.resize(size, true)
 }
 
 func diskState(d metadata.DiskState) state.Disk {

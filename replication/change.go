@@ -99,6 +99,10 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	if want.Conn == state.TearDown {
 		return r.tearDown(wire.CmdStateChgReply, mask, val)
 	}
+	if startingSync(want.Conn) && v.sizeInDoubt() { // a resync of new space is about to start
+		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.InTransientState)
+		return true
+	}
 	if startingSync(want.Conn) && v.disk == nil {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.NoLocalDisk)
 		return true

@@ -170,7 +170,7 @@ func (r *Resource) setConn(c state.Conn) {
 // connUp starts the handshake on a new pair of sockets.
 func (r *Resource) connUp(ev *Event) {
 	c := &r.conn
-	if c.state != state.WFConnection || c.phase != phaseDown || len(ev.Body) < len(c.challenge) {
+	if c.state != state.WFConnection || c.phase != phaseDown || len(ev.Body) < len(c.challenge) || r.resizes() {
 		r.fx.add(FxClose).Gen = ev.Gen
 		if c.phase == phaseDown {
 			c.gen = ev.Gen // its EvConnDown is expected
@@ -253,7 +253,7 @@ func (r *Resource) exchangeParameters() {
 	for _, v := range r.vols {
 		v.seq = 0
 		v.peerUUIDs = peerUUIDs{}
-		v.fresh = freshSpace{}
+		v.fresh, v.sizesLater, v.grew, v.asked = freshSpace{}, nil, false, false
 		v.sendSyncParam()
 		v.sendSizes(0)
 		if !v.tellLater() {

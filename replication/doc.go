@@ -25,7 +25,10 @@
 //     buffer (BufID) belongs to the core from the event that brought it until
 //     FxFree, or until the Send that has FreeBuf set has been written or dropped.
 //  6. EvTick arrives ten times a second with one fresh random word in Rand.
-//  7. Body and the slices of an Event are only valid during the Step; arena bytes
+//  7. EvDevice answers every FxMeasure, once. It also comes on its own: before EvConnUp, for
+//     a volume whose device has another size than the core knows, because the peer
+//     is told how large it is.
+//  8. Body and the slices of an Event are only valid during the Step; arena bytes
 //     of Effects only until the next Reset.
 //
 // Numbers that follow "spec" in comments are sections of the project's

@@ -41,7 +41,7 @@ func (x *exchange) start() { *x = exchange{state: xferWaits} }
 // tryBitmap starts to send the bitmap when no write is in progress: afterwards every
 // change of it is announced by a packet of its own.
 func (v *volume) tryBitmap() {
-	if v.xfer.state != xferWaits || len(v.active) > 0 || len(v.waiting) > 0 || v.r.conn.held.on ||
+	if v.xfer.state != xferWaits || v.rz.stage != resizeNone || len(v.active) > 0 || len(v.waiting) > 0 || v.r.conn.held.on ||
 		!v.r.conn.established() || v.disk == nil {
 		return
 	}
@@ -150,7 +150,8 @@ func (v *volume) makeSyncUUID() {
 // UUID must be the next packet on the data socket.
 func (v *volume) becomeSource() {
 	c := v.st.Conn
-	if c != state.WFBitMapS && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) || v.disk == nil || !v.r.conn.established() {
+	exchanged := c == state.WFBitMapS && v.xfer.sent && v.xfer.got // not that of an earlier connection
+	if !exchanged && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) || v.disk == nil || !v.r.conn.established() {
 		return
 	}
 	r := v.r

@@ -36,9 +36,13 @@ type resizing struct {
 	user   uint64 // size asked for, 0: as much as possible
 	flags  wire.SizesFlags
 
+	// The source of the new space is decided by the roles at the moment when the peer
+	// decides, too: when its answer arrives, although this node has still to grow.
+	decided, source bool
+	most            uint64 // what the peer's answer says that it has, 0: nothing
+
 	device Device
-	size   uint64      // agreed
-	next   *wire.Sizes // news of the peer that came meanwhile
+	size   uint64 // agreed
 }
 
 // resizeCommand is the operator's "resize".
@@ -51,8 +55,8 @@ func (v *volume) resizeCommand(c command) {
 		v.r.reply(c.Token, state.ResizeDuringResync)
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		v.r.reply(c.Token, state.ResizeNeedsPrimary)
-	case v.rz.stage != resizeNone || s.Conn == state.WFReportParams:
-		v.r.later(c)
+	case v.rz.stage != resizeNone || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
+		v.r.later(c) // no size may change between P_SIZES and the end of the handshake
 	default:
 		z := resizing{ours: true, token: c.Token, force: c.Force, alone: c.AssumePeer, user: c.Sectors}
 		if c.AssumeClean {
@@ -68,19 +72,23 @@ func (v *volume) resizeCommand(c command) {
 // peerResizes handles P_SIZES on an established connection: the peer's disk or size has
 // changed, or it wants to know ours.
 func (v *volume) peerResizes(p wire.Sizes) {
-	if v.rz.stage != resizeNone {
-		v.rz.next = &p
+	if p.Current != 0 {
+		v.asked = false
+	}
+	if v.rz.stage != resizeNone || v.st.Conn > state.Connected {
+		v.sizesLater = &p
 		return
 	}
 	size := agreeSize(p.Backing, v.disk.limit(), v.disk.sb.LASizeSectors, p.User)
-	if p.Current != 0 && size == v.size {
+	if p.Current == v.size || p.Current != 0 && size == v.size {
 		v.userSize = p.User
-		if v.grew && p.Current == v.size {
-			v.syncNewSpace()
+		if p.Current == v.size {
+			v.syncNewSpace(v.sourceOfGrowth())
 		}
 		return
 	}
-	v.startResize(resizing{answer: true, user: p.User, flags: p.Flags})
+	v.startResize(resizing{answer: true, user: p.User, flags: p.Flags,
+		decided: p.Current != 0, source: v.sourceOfGrowth(), most: p.Current})
 }
 
 func (v *volume) startResize(z resizing) {
@@ -92,10 +100,14 @@ func (v *volume) startResize(z resizing) {
 // deviceMeasured goes on when the driver knows how large the device is.
 func (r *Resource) deviceMeasured(ev *Event) {
 	v := r.volume(ev.Vol)
-	if v == nil || v.rz.stage != resizeMeasuring {
+	if v == nil || v.rz.stage > resizeMeasuring || v.rz.stage == resizeNone && (ev.Err != DiskOK || v.r.conn.phase != phaseDown || v.disk == nil) {
 		return
 	}
 	z := &v.rz
+	z.stage = resizeMeasuring
+	if !z.ours && !z.answer { // only the device is news
+		z.user = v.userSize
+	}
 	if v.disk == nil || v.disk.failed || ev.Err != DiskOK {
 		v.endResize(state.NoLocalDisk)
 		return
@@ -109,6 +121,9 @@ func (r *Resource) deviceMeasured(ev *Event) {
 		peer = limit
 	}
 	z.size = agreeSize(peer, limit, v.disk.sb.LASizeSectors, z.user)
+	if z.most >= v.size && z.most != 0 { // if there is more room now, another resize will take it
+		z.size = min(z.size, z.most)
+	}
 	if refusal := v.judgeResize(limit); !refusal.OK() {
 		v.endResize(refusal)
 		return
@@ -153,6 +168,10 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
+	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && v.disk != nil && !v.disk.failed {
+		v.sizesLater = nil
+		v.peerResizes(*p)
+	}
 	if z.stage == resizeNone || z.stage == resizeMeasuring || z.stage == resizeMoving {
 		return
 	}
@@ -166,6 +185,8 @@ func (v *volume) resizeStep() {
 		d.bm.Resize(bitsFor(z.size), false)
 		v.writePages()
 		v.resized()
+	case z.stage == resizeDraining && v.st.Conn > state.Connected: // a late attach came first
+		v.postponeResize()
 	case z.stage != resizeDraining || !v.quiet():
 	case d.layout.Moved(z.device.Layout):
 		z.stage = resizeSaving
@@ -174,6 +195,28 @@ func (v *volume) resizeStep() {
 		v.adoptSize()
 	}
 }
+
+// postponeResize gives a change of the size up for the time of a resync.
+func (v *volume) postponeResize() {
+	if z := &v.rz; z.answer {
+		v.sizesLater = &wire.Sizes{Backing: v.peerSectors, User: z.user, Flags: z.flags}
+	}
+	v.endResize(state.ResizeDuringResync)
+}
+
+// resizes says whether the size of any volume is being changed.
+func (r *Resource) resizes() bool {
+	for _, v := range r.vols {
+		if v.rz.stage != resizeNone {
+			return true
+		}
+	}
+	return false
+}
+
+// sizeInDoubt says whether the size is being changed, or the peer has still to say what it
+// makes of a change.
+func (v *volume) sizeInDoubt() bool { return v.rz.stage != resizeNone || v.asked }
 
 // quiet says whether no write is in progress on the volume.
 func (v *volume) quiet() bool {
@@ -295,14 +338,18 @@ func (v *volume) resized() {
 	if v.st.Conn < state.Connected || !v.r.canSend() {
 		return
 	}
-	v.grew = grew && z.flags&wire.SizesNoResync == 0
+	v.grew = v.grew || grew && z.flags&wire.SizesNoResync == 0
 	switch {
-	case z.ours:
+	case z.ours && v.st.PeerDisk >= state.Inconsistent: // a diskless peer would take what we have room for
 		v.sendUUIDs(0)
 		v.sendSizesAs(0, z.flags) // asks for an answer, and the new space is synced after it
-	case z.answer || changed:
+		v.asked = true
+	case z.ours || z.answer || changed:
 		v.sendSizes(z.flags)
-		v.syncNewSpace()
+		if !z.decided {
+			z.source = v.sourceOfGrowth()
+		}
+		v.syncNewSpace(z.source)
 	}
 }
 
@@ -315,35 +362,34 @@ func (v *volume) endResize(result state.Result) {
 	}
 	v.r.restless = true
 	v.r.reply(z.token, result)
-	if !result.OK() && z.answer && v.st.Conn >= state.Connected && v.disk != nil {
+	if !result.OK() && z.answer && v.sizesLater == nil && v.st.Conn >= state.Connected && v.disk != nil {
 		v.sendSizes(z.flags)
-	}
-	if z.next != nil && v.disk != nil && !v.disk.failed && v.st.Conn >= state.Connected {
-		v.peerResizes(*z.next)
 	}
 }
 
-// syncNewSpace starts the resync of what a volume has grown by while it was connected: from
-// the Primary, or from the node that resolves conflicts (spec 9.6).
-func (v *volume) syncNewSpace() {
+// sourceOfGrowth says whether this node is the one from which new space is copied: the
+// Primary, or the node that resolves conflicts (spec 9.6).
+func (v *volume) sourceOfGrowth() bool {
+	if s := v.st; s.Role != s.Peer {
+		return s.Role == state.Primary
+	}
+	return v.r.conn.resolve
+}
+
+// syncNewSpace starts the resync of what a volume has grown by while it was connected.
+func (v *volume) syncNewSpace(source bool) {
 	if !v.grew || v.st.Conn != state.Connected || v.disk == nil || v.disk.failed {
 		return
 	}
 	v.grew = false
-	s := v.st
-	source := v.r.conn.resolve
-	if s.Role != s.Peer {
-		source = s.Role == state.Primary
-	}
-	switch {
-	case s.Disk != state.UpToDate || s.PeerDisk != state.UpToDate: // a resync of everything is due anyway
+	switch s := v.st; {
+	case !bothUpToDate(s): // a resync of everything is due anyway
 	case source:
 		v.xfer.grown = true
 		v.makeSyncUUID()
 	default:
-		next := s
-		next.Conn = state.WFSyncUUID
-		v.force(next)
+		s.Conn = state.WFSyncUUID
+		v.force(s)
 		v.useEarlyUUID()
 	}
 }

@@ -70,7 +70,9 @@ type volume struct {
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
 	rz           resizing
-	grew         bool // by a command of this node: the new space is synced when the peer has it too
+	grew         bool        // by a command of this node: the new space is synced when the peer has it too
+	asked        bool        // the peer owes us a P_SIZES; until then the role stays, by which both decide
+	sizesLater   *wire.Sizes // of the peer, to be looked at when no resync runs
 	fresh        freshSpace
 }
 

@@ -71,6 +71,9 @@ func (v *volume) agreeWith(p wire.Sizes) {
 // followPeer sizes a diskless volume by what the peer says.
 func (v *volume) followPeer(p wire.Sizes) bool {
 	size := p.Current
+	if size == 0 && v.size != 0 {
+		return true // it only asks
+	}
 	if size == 0 {
 		size = p.User
 	}

@@ -51,7 +51,7 @@ const (
 	EvAdmin                         // an operator's command: Admin
 	EvHandler                       // a handler ended: IO, Exit
 	EvUsers                         // Size clients hold the volume Vol open now
-	EvDevice                        // an FxMeasure ended: Vol, Err, Device
+	EvDevice                        // an FxMeasure ended, or a device has another size before EvConnUp: Vol, Err, Device
 	EvMoved                         // an FxMove ended: Vol, Err
 )
 

@@ -227,6 +227,9 @@ func (c *checker) read(what string, sector uint64, values []uint64, inv replicat
 
 func (c *checker) readSector(s, v uint64, inv replication.Time, copies uint8) error {
 	list := c.sectors[s]
+	if v != poisoned && v >= freshTag { // what was on a disk before it belonged to the volume
+		v = 0
+	}
 	reason := "no write to it, or one that was replaced long ago"
 	for i, x := range list {
 		if x.tag != v {
@@ -331,9 +334,12 @@ func (c *checker) covered() {
 		if sb.Flags.Has(metadata.FullSync) || !sb.Flags.Has(metadata.Consistent) {
 			return
 		}
-		bits := n.dev.bytesAt(n.layout.Bitmap, bitmapSectors(c.w.opt.Sectors), true)
-		log := n.durableLog()
+		bits := n.dev.bytesAt(n.layout.Bitmap, bitmapSectors(n.sectors), true)
+		log, size := n.durableLog(), sb.LASizeSectors
 		marks[i] = func(s uint64) bool {
+			if s >= size { // when it grows the bits of all new space are set
+				return true
+			}
 			bit := s / bitmap.SectorsPerBit
 			return bits[bit/8]&(1<<(bit%8)) != 0 || log[activitylog.Extent(s/activitylog.SectorsPerExtent)]
 		}
@@ -360,12 +366,16 @@ func (w *world) quiescent() {
 		return
 	}
 	a, b := w.nodes[0], w.nodes[1]
-	for i := range a.dev.data.cur {
+	if a.size != b.size || a.size < w.opt.Sectors || a.size > min(a.sectors, b.sectors) {
+		w.fail("both connected, sizes are %d and %d, the disks have %d and %d sectors", a.size, b.size, a.sectors, b.sectors)
+		return
+	}
+	for i := range (a.size + blockSectors - 1) / blockSectors {
 		x, y := a.dev.data.cur[i], b.dev.data.cur[i]
 		if x == y || x != nil && y != nil && *x == *y {
 			continue
 		}
-		for s := uint64(i) * blockSectors; s < uint64(i+1)*blockSectors; s++ {
+		for s := i * blockSectors; s < min((i+1)*blockSectors, a.size); s++ {
 			if u, v := get(a.dev.data.cur, s), get(b.dev.data.cur, s); u != v {
 				w.fail("both UpToDate and connected, but sector %d differs: %d and %d; %s", s, u, v, describe(w.check.sectors[s]))
 				return

@@ -58,11 +58,14 @@ func (c *client) submit() {
 	}
 	r, o := c.w.rng, &c.w.opt
 	sector := c.hot[r.IntN(len(c.hot))]
-	sector = min(sector+r.Uint64N(uint64(o.HotSpan)), o.Sectors-1)
-	sectors := min(1+r.Uint64N(uint64(o.MaxSectors)), o.Sectors-sector)
+	if n.size > o.Sectors && r.IntN(4) == 0 { // what the volume has grown by, and what lies before it
+		sector = o.Sectors - 64 + r.Uint64N(n.size-o.Sectors+64)
+	}
+	sector = min(sector+r.Uint64N(uint64(o.HotSpan)), n.size-1)
+	sectors := min(1+r.Uint64N(uint64(o.MaxSectors)), n.size-sector)
 	if r.IntN(3) == 0 { // aligned to blocks
 		sector &^= 7
-		sectors = min((sectors+7)&^7, o.Sectors-sector)
+		sectors = min((sectors+7)&^7, n.size-sector)
 	}
 	ev := replication.Event{Sector: sector, Size: uint32(sectors << 9)}
 	switch x := r.Float64(); {

@@ -28,6 +28,7 @@
 //   - an error of one disk at a time: of a read, of a write (any subset of its
 //     sectors is written), of a flush (any subset of the cache is lost), on data or
 //     metadata. The operator attaches the disk again later.
+//   - disks that grow, in use, while a node is down or apart, and an operator who resizes.
 //   - an operator who connects, disconnects, invalidates, detaches and changes
 //     roles, and who promotes a survivor, but only if the other node is down or
 //     Secondary and this one has all data (that is what fencing is for).
@@ -68,6 +69,6 @@
 // Online verifies run at any time and must find nothing. Some runs let blocks of a disk
 // decay at rest: a verify must find exactly these, and its repair must mend them.
 //
-// Not here yet: resize, two primaries, fencing handlers, several volumes,
+// Not here yet: two primaries, fencing handlers, several volumes,
 // checked-in fault plans, shrinking.
 package sim

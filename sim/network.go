@@ -98,6 +98,7 @@ func (t *network) establish() {
 				return
 			}
 			s[i].up = true
+			n.remeasure()
 			n.step(&replication.Event{Kind: replication.EvConnUp, Gen: s[i].gen, ResolveConflicts: i == resolves, Body: body})
 			t.mutate(s[i])
 		})

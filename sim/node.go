@@ -20,6 +20,10 @@ type node struct {
 	id     int
 	dev    device
 	layout metadata.Layout
+	// sectors is what the disk has, size what the core says that the volume has.
+	sectors, size uint64
+	told          uint64 // sectors of which the core knows
+
 	logged map[activitylog.Extent]bool // cache of durableLog
 
 	up   bool
@@ -47,10 +51,12 @@ type request struct {
 
 func newNode(w *world, id int) *node {
 	n := &node{w: w, id: id}
-	n.dev = device{w: w, n: n, data: newMedia[uint64](w.opt.Sectors), meta: newMedia[[512]byte](metaSectors)}
+	n.sectors = w.opt.Sectors
+	n.dev = device{w: w, n: n, data: newMedia[uint64](w.opt.Sectors + w.opt.Room), meta: newMedia[[512]byte](metaSectors)}
 	if err := n.format(w.opt.BlankPeer && id == 1); err != nil {
 		w.fail("format: %v", err)
 	}
+	n.litter()
 	return n
 }
 
@@ -212,7 +218,7 @@ func (n *node) step(ev *replication.Event) {
 	n.fx.Reset()
 }
 
-var eventNames = [...]string{"", "tick", "request", "disk done", "meta done", "conn up", "conn down", "packet", "sent", "attach", "admin", "handler"}
+var eventNames = [...]string{"", "tick", "request", "disk done", "meta done", "conn up", "conn down", "packet", "sent", "attach", "admin", "handler", "device", "moved"}
 
 func (n *node) effect(e *replication.Effect) {
 	switch e.Kind {
@@ -252,7 +258,13 @@ func (n *node) effect(e *replication.Effect) {
 			n.w.line("  note: %s (sector %d size %d)", e.Note.String(), e.Sector, e.Size, nodeName(n.id))
 		}
 		n.w.op.noted(n, e)
-	case replication.FxHandler, replication.FxSize:
+	case replication.FxSize:
+		n.size = e.Sector
+	case replication.FxMeasure:
+		n.measure()
+	case replication.FxMove:
+		n.w.fail("node %s: external metadata is to be moved", nodeName(n.id))
+	case replication.FxHandler:
 	}
 }
 
@@ -278,8 +290,8 @@ func (n *node) disk(e *replication.Effect) {
 		n.w.fail("node %s: disk operation of %d bytes has memory for %d sectors", nodeName(n.id), e.Size, len(io.mem))
 		return
 	}
-	if e.Op != replication.OpFlush && e.Sector+uint64(e.Size>>9) > n.w.opt.Sectors {
-		n.w.fail("node %s: disk operation beyond the end of the device: %d+%d", nodeName(n.id), e.Sector, e.Size)
+	if e.Op != replication.OpFlush && !n.within(e.Sector+uint64(e.Size>>9), e.Op == replication.OpWrite && e.Payload == replication.PayloadRequest) {
+		n.w.fail("node %s: disk operation beyond the end of the device, or of the volume on stable storage: %d+%d", nodeName(n.id), e.Sector, e.Size)
 		return
 	}
 	n.dev.submit(io)

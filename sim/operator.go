@@ -37,6 +37,7 @@ func (o *operator) start() {
 	o.every(opt.DiskErr, o.diskError)
 	o.every(opt.Switch, o.switchRoles)
 	o.every(opt.Admin, o.meddle)
+	o.every(opt.Grow, o.grow)
 	o.manage()
 }
 
@@ -88,6 +89,10 @@ func (o *operator) idle() bool { return len(o.waiting) == 0 && !o.demoting }
 
 func (o *operator) noted(n *node, e *replication.Effect) {
 	switch note := e.Note; note {
+	case replication.NoteShrink:
+		if n.state().Disk != state.Diskless { // else it saw data that nobody has any more
+			o.w.fail("node %s: %v", nodeName(n.id), note)
+		}
 	case replication.NoteSplitBrain, replication.NoteUnrelated:
 		o.splitBrains++
 		if !o.splitBrainPlanned {

@@ -36,8 +36,10 @@ type Options struct {
 
 	// Mean intervals between faults, 0: never.
 	Kill, Power, Cut, DiskErr, Switch, Admin replication.Time
-	CrashAgain                               bool // lose all power after healing
-	Rot                                      bool // plant differences, verify, repair
+	CrashAgain                               bool             // lose all power after healing
+	Rot                                      bool             // plant differences, verify, repair
+	Grow                                     replication.Time // growth of disks, resize
+	Room                                     uint64           // sectors by which disks grow at most
 }
 
 // draw makes options from a seed.
@@ -82,6 +84,9 @@ func draw(seed uint64, r *rand.Rand) Options {
 	}
 	o.Kill, o.Power, o.Cut, o.DiskErr, o.Switch, o.Admin = fault(), fault(), fault(), fault(), fault(), fault()
 	o.CrashAgain = r.IntN(5) == 0
+	if r.IntN(4) == 0 {
+		o.Grow, o.Room = between(r, 100*replication.Millisecond, replication.Second), 1+r.Uint64N(8192)
+	}
 	return o
 }
 

@@ -78,7 +78,7 @@ func (t *restarter) superblock() (sb metadata.Superblock, err error) {
 	if err = sb.Decode(d.bytesAt(t.n.layout.Superblock, 8, false)); err != nil {
 		return sb, err
 	}
-	if _, err = sb.Validate(metadata.FlexExternal, t.n.w.opt.Sectors, metaSectors); errors.Is(err, metadata.ErrUnclean) {
+	if _, err = sb.Validate(metadata.FlexExternal, t.n.sectors, metaSectors); errors.Is(err, metadata.ErrUnclean) {
 		err = nil
 	}
 	return sb, err
@@ -102,7 +102,7 @@ func (t *restarter) replay() error {
 		}
 		extents := log.Extents
 		if log.Gap || log.Incomplete { // the ring was being initialised when the node crashed
-			extents = allExtents(t.n.w.opt.Sectors)
+			extents = allExtents(t.n.sectors)
 		}
 		if err := t.mark(extents); err != nil {
 			return err
@@ -167,8 +167,12 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := t.n.w
-	at := &replication.Attach{Superblock: sb, Layout: t.n.layout, BackingSectors: w.opt.Sectors, Discard: true,
+	layout, err := t.n.layout.Grown(t.n.sectors)
+	t.n.told = t.n.sectors
+	if err != nil {
+		return nil, err
+	}
+	at := &replication.Attach{Superblock: sb, Layout: layout, BackingSectors: t.n.sectors, Discard: true,
 		PhysicalBlock: 512, LogicalBlock: 512}
 	if sb.LASizeSectors == 0 {
 		return at, nil
