@@ -63,7 +63,7 @@ func TestDisconnectPrimary(t *testing.T) {
 }
 
 // refused is what the kernel says of a change that it or its peer refuses.
-var refused = []string{"tate change failed", "state = {", "wanted = {"}
+var refused = []string{"tate change failed", "state = {", "wanted = {", "mask = 0x", "old_conn:"}
 
 // TestPromotionRefused asks for a second Primary on either side.
 func TestPromotionRefused(t *testing.T) {

@@ -36,6 +36,7 @@ type options struct {
 	kernelNet  string // further lines of the kernel's net section
 	kernelDisk string // and disk section
 	core       func(*replication.Config)
+	handlers   map[string]string // replblk's
 	big        bool // disks of bigDiskSize
 }
 
@@ -76,6 +77,7 @@ func (o options) config() node.Config {
 	if o.core != nil {
 		o.core(&c.Core)
 	}
+	c.Handlers.Commands = o.handlers
 	c.Link.PingTimeout = time.Duration(c.Core.PingTimeoutTenths) * 100 * time.Millisecond
 	return c
 }

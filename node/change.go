@@ -24,6 +24,7 @@ const (
 	ChangeNote                           // Note; New.Conn of NoteDryRun
 	ChangeDetached                       // the backing device has been closed
 	ChangeMoved                          // the metadata has moved to the new end of its device
+	ChangeHandler                        // a handler ended: Handler, Exit, TimedOut
 )
 
 // Change is news about a volume.
@@ -36,6 +37,9 @@ type Change struct {
 	Rule     int // of NoteVerdict: the rule that decided, and its verdict
 	Verdict  int
 	Full     bool // of NoteDryRun: a full resync
+	Handler  replication.Handler
+	Exit     int
+	TimedOut bool // it was killed for taking too long
 	// Of NoteSplitBrain: blocks of 4 KiB changed here and at the peer since they parted.
 	OwnBlocks, PeerBlocks uint64
 }
@@ -53,7 +57,8 @@ type watcher struct {
 }
 
 // Watch calls fn for every change from now on, in order, until cancel is called. fn
-// runs in the middle of everything: it must not wait, nor call the resource.
+// runs in the middle of everything: it must not wait, nor call the resource. Ends of
+// handlers and devices come from goroutines of their own.
 func (r *Resource) Watch(fn func(Change)) (cancel func()) {
 	w := &r.watchers
 	w.mu.Lock()

@@ -392,22 +392,41 @@ func TestVolumeRefusals(t *testing.T) {
 }
 
 func TestHandlerExit(t *testing.T) {
+	const fence, split = replication.HandlerFencePeer, replication.HandlerSplitBrain
 	for _, tt := range []struct {
+		kind    replication.Handler
 		command string
 		want    int
-	}{{"", 0}, {"exit 7", 7}, {`test "$DRBD_RESOURCE/$DRBD_MINOR$HOME" = r0/3/ || exit 9`, 0}, {"sleep 10", 255}, {"kill -9 $$", 255}} {
+		told    bool // that it ended
+		late    bool
+	}{
+		{fence, "", 0, false, false},
+		{fence, "exit 7", 7, true, false},
+		{split, `test "$DRBD_RESOURCE/$DRBD_MINOR/$DRBD_VOLUME$HOME" = r0/3/1/ || exit 9`, 0, true, false},
+		{fence, `test "$DRBD_RESOURCE/$DRBD_MINOR/$DRBD_VOLUME$HOME" = "r0/2 3//" || exit 9`, 0, true, false}, // about all volumes
+		{fence, "sleep 10", 255, true, true},
+		{fence, "kill -9 $$", 255, true, false},
+	} {
 		got := make(chan int, 1)
 		c := &countingCore{t: t, onRun: func(ev *replication.Event, _ *replication.Effects) { got <- ev.Exit }}
 		l := newLoop(c, func(*replication.Effects) {})
+		told := make(chan Change, 1)
 		h := newHandlers(t.Context(), HandlerConfig{
-			Commands: map[string]string{"fence-peer": tt.command}, Env: []string{"DRBD_RESOURCE=r0"},
-			VolumeEnv: map[uint16][]string{0: {"DRBD_MINOR=3"}}, Timeout: 500 * time.Millisecond,
-		}, l, testLog())
-		h.start(replication.HandlerFencePeer, 0, 5)
+			Commands: map[string]string{tt.kind.String(): tt.command}, Env: []string{"DRBD_RESOURCE=r0", "DRBD_MINOR=2 3"},
+			VolumeEnv: map[uint16][]string{1: {"DRBD_MINOR=3"}}, Timeout: 500 * time.Millisecond,
+		}, l, testLog(), func(c Change) { told <- c })
+		h.start(tt.kind, 1, 5)
 		if exit := <-got; exit != tt.want {
 			t.Errorf("handler %q: exit %d, want %d", tt.command, exit, tt.want)
 		}
 		h.wg.Wait()
+		if len(told) > 0 != tt.told {
+			t.Errorf("handler %q: told %v", tt.command, len(told))
+		} else if tt.told {
+			if c := <-told; c.Handler != tt.kind || c.Exit != tt.want || c.TimedOut != tt.late {
+				t.Errorf("handler %q: told %+v", tt.command, c)
+			}
+		}
 	}
 }
 

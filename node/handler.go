@@ -46,11 +46,12 @@ type handlers struct {
 	loop *loop
 	ctx  context.Context // ends with the resource
 	free chan struct{}   // one for each that may run
+	tell func(Change)
 	wg   sync.WaitGroup
 }
 
-func newHandlers(ctx context.Context, cfg HandlerConfig, l *loop, log *slog.Logger) *handlers {
-	h := &handlers{log: log, loop: l, ctx: ctx, free: make(chan struct{}, maxHandlers)}
+func newHandlers(ctx context.Context, cfg HandlerConfig, l *loop, log *slog.Logger, tell func(Change)) *handlers {
+	h := &handlers{log: log, loop: l, ctx: ctx, free: make(chan struct{}, maxHandlers), tell: tell}
 	h.configure(cfg)
 	return h
 }
@@ -89,8 +90,10 @@ func (h *handlers) run(cfg *HandlerConfig, kind replication.Handler, vol uint16,
 	ctx, cancel := context.WithTimeout(h.ctx, cfg.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
-	cmd.Env = slices.Concat([]string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin", "DRBD_VOLUME=" + strconv.Itoa(int(vol))},
-		cfg.Env, cfg.VolumeEnv[vol])
+	cmd.Env = slices.Concat([]string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin"}, cfg.Env)
+	if !kind.OfConnection() {
+		cmd.Env = slices.Concat(cmd.Env, []string{"DRBD_VOLUME=" + strconv.Itoa(int(vol))}, cfg.VolumeEnv[vol])
+	}
 	// A group of its own, so that what the shell started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -98,8 +101,13 @@ func (h *handlers) run(cfg *HandlerConfig, kind replication.Handler, vol uint16,
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	exit := exitCode(err)
-	h.log.Info("handler ended", "handler", kind.String(), "volume", vol, "command", command,
-		"exit", exit, "duration", time.Since(began), "err", err, "output", string(out[:min(len(out), handlerOutput)]))
+	level, timedOut := slog.LevelInfo, ctx.Err() != nil && h.ctx.Err() == nil
+	if timedOut || err != nil && exit == handlerFailed {
+		level = slog.LevelError
+	}
+	h.log.Log(h.ctx, level, "handler ended", "handler", kind.String(), "volume", vol, "command", command,
+		"exit", exit, "timed-out", timedOut, "duration", time.Since(began), "err", err, "output", string(out[:min(len(out), handlerOutput)]))
+	h.tell(Change{Kind: ChangeHandler, Volume: vol, Handler: kind, Exit: exit, TimedOut: timedOut})
 	return exit
 }
 

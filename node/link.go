@@ -33,6 +33,7 @@ type link struct {
 	sent [3]bool              // by socket: something was queued. Owned by the runner
 
 	readers sync.WaitGroup
+	meta    chan struct{} // closed when the meta socket is read no more
 	once    sync.Once
 	failed  chan struct{} // closed by fail
 	over    atomic.Bool   // set by fail
@@ -41,7 +42,7 @@ type link struct {
 }
 
 func newLink(l *loop, bufs *buffers, gen uint32, pair *transport.Pair) *link {
-	k := &link{loop: l, bufs: bufs, gen: gen, pair: pair, failed: make(chan struct{})}
+	k := &link{loop: l, bufs: bufs, gen: gen, pair: pair, failed: make(chan struct{}), meta: make(chan struct{})}
 	k.out[replication.DataSocket] = transport.NewWriter(pair.Data, k.done, k.writeFailed)
 	k.out[replication.MetaSocket] = transport.NewWriter(pair.Meta, k.done, k.writeFailed)
 	return k
@@ -135,6 +136,9 @@ func (k *link) done(t transport.Tag, ok bool) {
 func (k *link) read(s transport.Socket, sock replication.Socket) {
 	defer k.readers.Done()
 	defer k.drain(s)
+	if sock == replication.MetaSocket {
+		defer close(k.meta)
+	}
 	r := transport.NewReader(s)
 	for {
 		room := k.loop.waitRoom(sock, k.over.Load)
@@ -144,11 +148,25 @@ func (k *link) read(s transport.Socket, sock replication.Socket) {
 		for n := 0; n < room && (n == 0 || r.Buffered()); n++ {
 			if err := k.next(r, sock); err != nil {
 				k.loop.kick()
+				k.lastWords(sock, err)
 				k.fail(readCause(sock, err), err)
 				return
 			}
 		}
 		k.loop.kick()
+	}
+}
+
+// lastWords waits a moment, when the peer has closed the data socket, for what it has sent
+// on the other one before: the answer to a disconnect above all.
+func (k *link) lastWords(sock replication.Socket, err error) {
+	if sock != replication.DataSocket || !errors.Is(err, io.EOF) {
+		return
+	}
+	select {
+	case <-k.meta:
+	case <-k.failed:
+	case <-time.After(farewellTime):
 	}
 }
 

@@ -101,7 +101,7 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 	}
 	r.conn = &connection{loop: r.loop, bufs: r.bufs, log: r.log, before: r.remeasure}
 	r.conn.configure(network, cfg.Link)
-	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log)
+	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log, r.publish)
 	r.replies.waiting = make(map[uint64]chan state.Result)
 	go r.loop.stand()
 	r.ticks.Add(1)

@@ -17,8 +17,9 @@ type command struct {
 	forced  bool // a Primary was made of data that is not known to be good
 	tries   int
 
-	asked       bool // the peer was asked to disconnect
-	peerPrimary bool // and was Primary then
+	asked       bool     // the peer was asked to disconnect
+	peerPrimary bool     // and was Primary then
+	outdates    outdates // disconnect: who is outdated by it
 }
 
 const (

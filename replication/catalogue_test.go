@@ -83,11 +83,11 @@ func TestPausedPrimaryDoubtsItsConnection(t *testing.T) {
 	zombie := a.request(OpRead, 8, 4096, 0)
 	a.alone()
 	p.apart = true
-	p.nodes[1].drop() // it has given us up; its end is read later than the request
+	p.nodes[1].drop(true) // it has given us up; its end is read later than the request
 	if _, answered := a.outcome[zombie]; answered {
 		t.Fatal("a zombie reads")
 	}
-	a.drop()
+	a.drop(true)
 	p.settle()
 	if _, answered := a.outcome[zombie]; !answered {
 		t.Fatal("without fencing it goes on alone, and does not")

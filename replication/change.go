@@ -58,6 +58,10 @@ func (r *Resource) changeReplied(result state.Result) bool {
 		case state.ConcurrentChange, state.InTransientState:
 			r.later(c.cmd)
 		default:
+			if c.vol == nil {
+				r.disconnectRefused(c.cmd)
+				return true
+			}
 			r.reply(c.cmd.Token, state.RefusedByPeer)
 		}
 		return true
@@ -151,7 +155,6 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 		if v.st.Disk < state.Outdated {
 			want.Disk = v.st.Disk
 		}
-		want.Conn = v.st.Conn
 		v.force(want)
 	}
 	r.lose(state.TearDown, NoteNone)

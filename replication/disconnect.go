@@ -5,6 +5,15 @@ import (
 	"github.com/replblk/replblk/replication/wire"
 )
 
+// outdates says whose disk a disconnect outdates, where fencing asks for it.
+type outdates uint8
+
+const (
+	outdatesNobody outdates = iota
+	outdatesPeer            // this node goes on as Primary, so the peer must not
+	outdatesSelf            // the peer does
+)
+
 // disconnect ends the connection with the peer's consent, so that it does not take
 // it for a failure; without it if forced or if there is no connection.
 func (r *Resource) disconnect(c command) {
@@ -26,17 +35,47 @@ func (r *Resource) disconnect(c command) {
 	}
 }
 
-// requestDisconnect asks the peer for its consent.
+// requestDisconnect asks the peer. A Primary that fencing does not let go on beside a peer
+// that may be promoted has the peer outdate itself with it; where the peer refuses,
+// because it is such a Primary, this node is the one to be outdated (spec 5.3).
 func (r *Resource) requestDisconnect(c command) {
 	c.asked = true
 	c.peerPrimary = r.vols[0].st.Peer == state.Primary
 	mask, val := maskConn, state.Word(state.Disconnecting)<<4
+	for _, v := range r.vols {
+		if _, result := v.check(v.st.Apply(mask, val)); result == state.PrimaryNeedsOutdatedPeer && c.outdates == outdatesNobody {
+			c.outdates = outdatesPeer
+		}
+	}
+	switch c.outdates {
+	case outdatesPeer:
+		mask, val = mask|state.MaskPeerDisk, val|state.Word(state.Outdated)<<13
+	case outdatesSelf:
+		mask, val = mask|maskDisk, val|state.Word(state.Outdated)<<9
+	default:
+	}
 	r.change = &change{mask: mask, val: val, cmd: c}
 	if r.session().Version >= 100 {
 		r.sendChange(wire.CmdConnStChgReq, 0, mask, val)
 	} else {
 		r.sendChange(wire.CmdStateChgReq, 0, mask, val)
 	}
+}
+
+// disconnectRefused tries what the peer may agree to.
+func (r *Resource) disconnectRefused(c command) {
+	if c.outdates != outdatesNobody {
+		r.reply(c.Token, state.RefusedByPeer)
+		return
+	}
+	for _, v := range r.vols {
+		if v.st.Disk < state.Outdated { // nothing that the peer could fear
+			r.dropConnection(c)
+			return
+		}
+	}
+	c.outdates = outdatesSelf
+	r.run(c)
 }
 
 // dropConnection goes StandAlone without asking.
@@ -54,6 +93,18 @@ func (r *Resource) dropConnection(c command) {
 
 // disconnectAgreed: the peer will close the connection, and then so do we.
 func (r *Resource) disconnectAgreed(c command) {
+	for _, v := range r.vols {
+		next := v.st
+		next.Conn = state.Disconnecting
+		switch c.outdates {
+		case outdatesPeer:
+			next.PeerDisk = state.Outdated
+		case outdatesSelf:
+			next.Disk = min(next.Disk, state.Outdated)
+		default:
+		}
+		v.force(next)
+	}
 	r.part(NoteNone)
 	c.agreed = true
 	r.later(c) // answered when it has come to rest

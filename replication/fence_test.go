@@ -148,3 +148,37 @@ func TestGenerationFollowsFencing(t *testing.T) {
 		t.Fatalf("answered %v %v\n%s", answered, o, p.take())
 	}
 }
+
+// A disconnect under fencing outdates the one that does not go on, whoever asks for it
+// (spec 5.3); it stays outdated until they are connected again.
+func TestDisconnectOutdates(t *testing.T) {
+	for _, asks := range []int{0, 1} {
+		p := newPair(fencingConfig(), fencingConfig())
+		a, b := establish(t, p)
+		n := p.nodes[asks]
+		token := n.admin(Admin{Kind: AdminDisconnect})
+		p.tick(30)
+		if n.replies[token] != state.Success {
+			t.Fatalf("%s: disconnect: %v\n%s", n.name, n.replies[token], p.take())
+		}
+		sa, sb := a.r.State(0), b.r.State(0)
+		if sa.PeerDisk != state.Outdated || sa.SuspFen || sb.Disk != state.Outdated || a.ran(HandlerFencePeer) {
+			t.Fatalf("%s asked: a is %v, b is %v\n%s", n.name, sa, sb, p.take())
+		}
+		id := a.request(OpWrite, 8, 4096, 5)
+		p.tick(2)
+		if o, ok := a.outcome[id]; !ok || o != OK {
+			t.Fatalf("write alone: %v %v", ok, o)
+		}
+		if r := b.admin(Admin{Kind: AdminPrimary}); true {
+			p.tick(2)
+			if b.replies[r] != state.NoUpToDateDisk {
+				t.Fatalf("promotion of the outdated node: %v", b.replies[r])
+			}
+		}
+		n.admin(Admin{Kind: AdminConnect})
+		p.tick(30)
+		p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+		p.equal(t)
+	}
+}

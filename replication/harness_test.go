@@ -193,18 +193,19 @@ func (p *pair) link() bool {
 // cut breaks the connection on both sides; packets under way are lost.
 func (p *pair) cut() {
 	for _, n := range p.nodes {
-		n.drop()
+		n.drop(true)
 	}
 }
 
-func (n *testNode) drop() {
+// drop ends the connection of a node. lost: what the peer had sent does not arrive any more.
+func (n *testNode) drop(lost bool) {
 	if !n.up {
 		return
 	}
 	n.up = false
 	kept := n.inbox[:0]
 	for _, ev := range n.inbox {
-		if ev.Kind != EvPacket {
+		if ev.Kind != EvPacket || !lost {
 			kept = append(kept, ev)
 		}
 	}
@@ -276,8 +277,8 @@ func (n *testNode) execute(e *Effect) {
 		n.wants = e.On
 	case FxClose:
 		if n.up && e.Gen == n.gen {
-			n.drop()
-			n.peer.drop()
+			n.drop(true)
+			n.peer.drop(false) // it reads what was sent before the end
 		}
 	case FxReply:
 		n.replies[e.Token] = e.Result

@@ -339,6 +339,10 @@ var handlerNames = [...]string{"", "pri-on-incon-degr", "pri-lost-after-sb", "pr
 	"local-io-error", "initial-split-brain", "split-brain", "before-resync-target", "after-resync-target",
 	"before-resync-source", "out-of-sync"}
 
+// OfConnection says whether the handler is about the connection and not about one volume
+// (spec 10.5).
+func (h Handler) OfConnection() bool { return h == HandlerFencePeer || h == HandlerUnfencePeer }
+
 // String returns the name used in drbd.conf.
 func (h Handler) String() string { return handlerNames[h] }
 

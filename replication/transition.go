@@ -89,6 +89,7 @@ func (v *volume) after(old, now state.State) {
 	if old.Conn > state.Connected && old.Conn < state.Ahead && (now.Conn <= state.Connected || now.Conn >= state.Ahead) { // 24
 		v.writePages()
 	}
+	v.dataIsBack()
 	if old.Suspended() && !now.Suspended() {
 		v.payOwed(now)
 		v.releaseDone()
@@ -261,10 +262,19 @@ func (v *volume) ownUUIDs() metadata.UUIDs {
 
 // resume ends a suspension that waited for the peer: it is back (spec 10.4).
 func (v *volume) resume() {
-	if !v.st.SuspFen && !v.st.SuspNod {
-		return
+	if v.st.SuspFen {
+		next := v.st
+		next.SuspFen = false
+		v.force(next)
 	}
-	next := v.st
-	next.SuspFen, next.SuspNod = false, false
-	v.force(next)
+}
+
+// dataIsBack ends a suspension for lack of data when one of the copies can be reached. DRBD
+// does so at any new connection, and has what waited fail if the peer has no data either.
+func (v *volume) dataIsBack() {
+	s := v.st
+	if s.SuspNod && (s.Disk == state.UpToDate || s.PeerDisk == state.UpToDate && s.Conn >= state.Connected) {
+		s.SuspNod = false
+		v.force(s)
+	}
 }

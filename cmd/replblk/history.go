@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ type history struct {
 	mu    sync.Mutex
 	h     control.History      // guarded by mu
 	split map[uint16][2]uint64 // guarded by mu; by volume: bytes changed here and at the peer
+
+	handlers []control.HandlerRuns // guarded by mu; few
 }
 
 // refusals are the remarks after which a connection ends because the two nodes cannot work
@@ -32,6 +36,8 @@ func (h *history) changed(c node.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
+	case c.Kind == node.ChangeHandler:
+		h.count(c)
 	case c.Kind == node.ChangeState && c.New.Conn >= state.Connected:
 		h.h, h.split = control.History{}, nil
 	case c.Kind == node.ChangeState && c.Old.Conn >= state.Connected:
@@ -45,6 +51,27 @@ func (h *history) changed(c node.Change) {
 			h.split[c.Volume] = [2]uint64{c.OwnBlocks * bitmapBlock, c.PeerBlocks * bitmapBlock}
 		}
 	}
+}
+
+// count counts the end of a handler. h.mu is held.
+func (h *history) count(c node.Change) {
+	exit := strconv.Itoa(c.Exit)
+	if c.TimedOut {
+		exit = "timeout"
+	}
+	for i := range h.handlers {
+		if r := &h.handlers[i]; r.Name == c.Handler.String() && r.Exit == exit {
+			r.Count++
+			return
+		}
+	}
+	h.handlers = append(h.handlers, control.HandlerRuns{Name: c.Handler.String(), Exit: exit, Count: 1})
+}
+
+func (h *history) handlerRuns() []control.HandlerRuns {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.handlers)
 }
 
 func (h *history) look() control.History {

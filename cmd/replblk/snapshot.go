@@ -15,7 +15,7 @@ func (m *managed) snapshot() control.Resource {
 		Name: m.name(), Peer: m.sec.peerName(), NodeID: m.nodeID, PeerID: m.peerID,
 		Local: addressWord(m.sec.local), Remote: addressWord(m.sec.peer),
 		Protocol: string(m.options.Load().res.Net.Protocol), SplitBrain: m.splitBrains.Load(), Changing: m.changing(),
-		History: m.history.look(), Fencing: m.options.Load().fencing(), AfterSB: m.options.Load().afterSB(),
+		History: m.history.look(), Handlers: m.history.handlerRuns(), Fencing: m.options.Load().fencing(), AfterSB: m.options.Load().afterSB(),
 		Role: state.Secondary.String(), PeerRole: state.Unknown.String(), Connection: state.StandAlone.String(),
 	}
 	if n := m.connections.Load(); n > 0 {

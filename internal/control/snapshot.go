@@ -30,10 +30,19 @@ type Resource struct {
 	Fencing string  `json:"fencing"`  // the strictest policy of the volumes
 	AfterSB string  `json:"after-sb"` // the policies for 0, 1 and 2 primaries
 	History History `json:"history"`
+	// Handlers counts the handlers that have run, by how they ended.
+	Handlers []HandlerRuns `json:"handlers,omitempty"`
 
 	Volumes []Volume `json:"volumes"`
 	NBD     []NBD    `json:"nbd,omitempty"`
 	AoE     []AoE    `json:"aoe,omitempty"`
+}
+
+// HandlerRuns counts runs of a handler that ended alike.
+type HandlerRuns struct {
+	Name  string `json:"handler"`
+	Exit  string `json:"exit"` // the exit code, or "timeout"
+	Count uint64 `json:"count"`
 }
 
 // History is what the daemon remembers of the connection since it was started.

@@ -16,6 +16,7 @@ import (
 func example() []control.Resource {
 	return []control.Resource{{
 		Name: "r0", Peer: "beta", PeerID: 1, Up: true, Connection: "Connected", Role: "Primary", PeerRole: "Secondary",
+		Handlers: []control.HandlerRuns{{Name: "fence-peer", Exit: "timeout", Count: 2}},
 		Volumes: []control.Volume{{
 			Minor: 7, State: "SyncSource", Disk: "UpToDate", PeerDisk: "Inconsistent", Size: 1 << 30, OutOfSync: 1 << 20,
 			Counters: control.Counters{Written: 4096, Sent: 8192, ALWrites: 3},
@@ -64,6 +65,7 @@ func TestNames(t *testing.T) {
 		`drbd_peerdevice_resync_done_ratio{conn_name="beta",name="r0",peer_node_id="1",volume="0"} 0.75`,
 		`drbd_peerdevice_resync_eta_seconds{conn_name="beta",name="r0",peer_node_id="1",volume="0"} 1`,
 		`drbd_device_write_duration_seconds_count{minor="7",name="r0",stage="local",volume="0"} 1`,
+		`drbd_resource_handler_runs_total{exit="timeout",handler="fence-peer",name="r0"} 2`,
 		`nbd_requests_total{cmd="write",export="r0",name="r0",volume="0"} 5`,
 		`aoe_dropped_frames_total{name="r0",reason="masked",shelf="1",slot="2",volume="0"} 4`,
 	} {

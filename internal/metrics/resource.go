@@ -74,6 +74,7 @@ var (
 	flushes     = counter("drbd_device_flushes_total", "Flushes of the backing device.", deviceLabels...)
 	reconnects  = counter("drbd_connection_reconnects_total", "Connections established after the first.", connectionLabels...)
 	splitBrains = counter("drbd_resource_split_brain_total", "Split brains detected.", resourceLabels...)
+	handlerRuns = counter("drbd_resource_handler_runs_total", "Handlers that have ended, by exit code, or timeout.", with(resourceLabels, "handler", "exit")...)
 
 	nbdConns    = gauge("nbd_connections", "Clients connected.", nbdLabels...)
 	nbdRequests = counter("nbd_requests_total", "Requests served.", with(nbdLabels, "cmd")...)
@@ -112,6 +113,9 @@ func (e emitter) resource(r *control.Resource) {
 	e.put(promotionScore, float64(r.PromotionScore()), name)
 	e.flag(forceFailures, false, name)
 	e.put(splitBrains, float64(r.SplitBrain), name)
+	for _, h := range r.Handlers {
+		e.put(handlerRuns, float64(h.Count), name, h.Name, h.Exit)
+	}
 
 	conn := []string{name, r.Peer, strconv.Itoa(r.PeerID)}
 	word, _ := control.SplitState(r.Connection)

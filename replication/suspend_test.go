@@ -1,0 +1,108 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/replication/state"
+)
+
+func noDataConfig() Config {
+	c := testConfig()
+	c.SuspendOnNoData = true
+	return c
+}
+
+// dataless is a Primary without a disk that loses its peer with requests in flight.
+func dataless(t *testing.T, cfg Config) (p *pair, a, b *testNode, ids []ReqID) {
+	t.Helper()
+	p = newPair(cfg, cfg)
+	a, b = establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	a.admin(Admin{Kind: AdminDetach})
+	p.tick(3)
+	a.post(Event{Kind: EvRequest, Op: OpRead, Req: 101, Sector: 8, Size: 4096})
+	a.post(Event{Kind: EvRequest, Op: OpWrite, Req: 102, Sector: 16, Size: 4096})
+	a.post(Event{Kind: EvRequest, Op: OpFlush, Req: 103})
+	a.reqs[101], a.reqs[102] = make([]uint64, 8), []uint64{6, 6, 6, 6, 6, 6, 6, 6}
+	for len(a.inbox) > 0 { // sent, and lost on the way
+		ev := a.inbox[0]
+		a.inbox = a.inbox[1:]
+		a.step(&ev)
+	}
+	p.apart = true
+	p.cut()
+	p.settle()
+	ids = []ReqID{101, 102, 103}
+	ids = append(ids, a.request(OpRead, 8, 4096, 0), a.request(OpWrite, 24, 4096, 7))
+	p.tick(10)
+	return p, a, b, ids
+}
+
+// on-no-data-accessible suspend-io: everything waits while there is no data, and goes on
+// with the peer when it is back.
+func TestNoDataWaitsForThePeer(t *testing.T) {
+	p, a, b, ids := dataless(t, noDataConfig())
+	for _, id := range ids {
+		if o, ok := a.outcome[id]; ok {
+			t.Fatalf("request %d was answered %v without any data\n%s", id, o, p.take())
+		}
+	}
+	if !a.r.State(0).SuspNod {
+		t.Fatalf("a is %v", a.r.State(0))
+	}
+	p.apart = false
+	p.tick(30)
+	for _, id := range ids {
+		if o, ok := a.outcome[id]; !ok || o != OK {
+			t.Errorf("request %d: %v %v\n%s", id, ok, o, p.take())
+		}
+	}
+	if a.r.State(0).Suspended() || a.reqs[101][0] != 5 || b.data[16] != 6 || b.data[24] != 7 {
+		t.Errorf("a is %v; read %d, written %d %d", a.r.State(0), a.reqs[101][0], b.data[16], b.data[24])
+	}
+}
+
+// ... or with the own disk, when that is attached again.
+func TestNoDataWaitsForTheDisk(t *testing.T) {
+	p := newPair(noDataConfig(), noDataConfig())
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(3)
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	p.tick(3)
+	id := a.request(OpRead, 8, 4096, 0)
+	w := a.request(OpWrite, 16, 4096, 6)
+	p.tick(10)
+	if _, ok := a.outcome[id]; ok || !a.r.State(0).SuspNod {
+		t.Fatalf("a is %v\n%s", a.r.State(0), p.take())
+	}
+	a.attach()
+	p.tick(20)
+	if a.outcome[id] != OK || a.reqs[id][0] != 5 || a.outcome[w] != OK || a.data[16] != 6 || a.r.State(0).Suspended() {
+		t.Fatalf("a is %v, read %v %d, write %v\n%s", a.r.State(0), a.outcome[id], a.reqs[id][0], a.outcome[w], p.take())
+	}
+}
+
+// The operator's resume-io gives up waiting, and io-error never waits.
+func TestNoDataFails(t *testing.T) {
+	p, a, _, ids := dataless(t, noDataConfig())
+	a.admin(Admin{Kind: AdminResumeIO})
+	p.tick(5)
+	for _, id := range ids {
+		if o, ok := a.outcome[id]; !ok || o != IOError {
+			t.Errorf("after resume-io, request %d: %v %v", id, ok, o)
+		}
+	}
+	p, a, _, ids = dataless(t, testConfig())
+	for _, id := range ids {
+		if o, ok := a.outcome[id]; !ok || o != IOError {
+			t.Errorf("with io-error, request %d: %v %v\n%s", id, ok, o, p.take())
+		}
+	}
+	if s := a.r.State(0); s.Suspended() || s.Role != state.Primary {
+		t.Errorf("a is %v", s)
+	}
+}
