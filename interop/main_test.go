@@ -19,6 +19,7 @@ const (
 	peerIP   = "10.99.0.254"
 	kernelIP = "10.99.0.1"
 	tapName  = "tap0"
+	aoeTap   = "tap1" // the machine's eth1, for what has no IP address
 )
 
 // insideEnv says that the process runs in the namespace, and names the folder that
@@ -96,6 +97,7 @@ func network() error {
 		"tuntap add " + tapName + " mode tap",
 		"addr add " + peerIP + "/24 dev " + tapName,
 		"link set " + tapName + " up",
+		"tuntap add " + aoeTap + " mode tap",
 	} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %w: %s", args, err, out)

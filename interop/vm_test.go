@@ -73,6 +73,7 @@ func (v *vm) start() error {
 		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path="+filepath.Join(v.dir, "console.log"),
 		"-serial", "unix:"+sock+",server=on,wait=off",
 		"-netdev", "tap,id=n0,ifname="+tapName+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0",
+		"-netdev", "tap,id=n1,ifname="+aoeTap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n1",
 		"-qmp", "unix:"+v.monitor()+",server=on,wait=off",
 		"-drive", "file="+v.disk+",if=virtio,id="+diskID+",format=raw,cache=writeback,discard=unmap",
 		"-drive", "file="+v.big+",if=virtio,format=raw,cache=writeback,discard=unmap")

@@ -1,0 +1,275 @@
+//go:build interop
+
+package interop
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var aoeRounds = flag.Int("interop.aoe-rounds", 3, "how often the role moves in each AoE test")
+
+// aoeNode is one of two daemons that serve e1.1 from a namespace of its own:
+//
+//	machine eth1 ── tap1 ── bridge ── lan0 in a
+//	                             └─── lan0 in b      a repl ── repl b
+type aoeNode struct {
+	t        *testing.T
+	name, ns string
+	dir, bin string
+	proc     *exec.Cmd
+}
+
+// aoePair makes the bridge, the namespaces and a pair in sync; the first is Primary.
+func aoePair(t *testing.T, mtu int) [2]*aoeNode {
+	t.Helper()
+	dir, id := t.TempDir(), fmt.Sprintf("io%d", os.Getpid()%100000)
+	bin := goBuild(t, dir, "../cmd/replblk")
+	var nodes [2]*aoeNode
+	ipCmd(t, "link add bridge0 type bridge forward_delay 0")
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", "bridge0").Run() })
+	ipCmd(t, fmt.Sprintf("link set %s mtu %d master bridge0 up", aoeTap, mtu))
+	ipCmd(t, "link set bridge0 up")
+	res := "resource r0 {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; }\n"
+	for i, name := range []string{"a", "b"} {
+		n := &aoeNode{t: t, name: name, ns: id + name, dir: dir, bin: bin}
+		nodes[i] = n
+		ipCmd(t, "netns add "+n.ns)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.ns).Run() })
+		ipCmd(t, fmt.Sprintf("-n %s link add lan0 mtu %d type veth peer name %s netns %d mtu %d", n.ns, mtu, n.ns, os.Getpid(), mtu))
+		ipCmd(t, "link set "+n.ns+" master bridge0 up")
+		ipCmd(t, "-n "+n.ns+" link set lan0 up")
+		res += fmt.Sprintf(" on %s { address 10.9.0.%d:7789; disk %q; }\n", name, i+1, n.file("img"))
+		n.write("conf", "control { socket \""+n.file("ctl")+"\"; }\naoe e11 { shelf 1; slot 1; interface lan0; resource r0; }\n")
+		if err := newImage(n.file("img"), diskSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ipCmd(t, "-n "+nodes[0].ns+" link add repl type veth peer name repl netns "+nodes[1].ns)
+	for i, n := range nodes {
+		ipCmd(t, fmt.Sprintf("-n %s addr add 10.9.0.%d/24 dev repl", n.ns, i+1))
+		ipCmd(t, "-n "+n.ns+" link set repl up")
+		n.write("res", res+"}\n")
+		n.must("create-md", "--force", "r0")
+		n.start()
+	}
+	nodes[0].must("wait-connect", "--timeout", "15s", "r0")
+	nodes[0].must("new-current-uuid", "--clear-bitmap", "r0")
+	nodes[0].must("wait-sync", "r0")
+	nodes[0].must("primary", "r0")
+	return nodes
+}
+
+func goBuild(t *testing.T, dir, pkg string) string {
+	t.Helper()
+	bin := filepath.Join(dir, filepath.Base(pkg))
+	c := exec.Command("go", "build", "-o", bin, pkg)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func ipCmd(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", args, err, out)
+	}
+}
+
+func (n *aoeNode) file(kind string) string { return filepath.Join(n.dir, n.name+"."+kind) }
+
+func (n *aoeNode) write(kind, text string) {
+	n.t.Helper()
+	if err := os.WriteFile(n.file(kind), []byte(text), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *aoeNode) args(args ...string) []string {
+	return append([]string{"--node", n.name, "-c", n.file("res"), "--config", n.file("conf")}, args...)
+}
+
+func (n *aoeNode) run(args ...string) (string, error) {
+	out, err := exec.Command(n.bin, n.args(args...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (n *aoeNode) must(args ...string) {
+	n.t.Helper()
+	if out, err := n.run(args...); err != nil {
+		n.t.Fatalf("%s: replblk %v: %v\n%s", n.name, args, err, out)
+	}
+}
+
+func (n *aoeNode) start() {
+	n.t.Helper()
+	log, err := os.OpenFile(fileName(n.t, n.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer log.Close()
+	n.proc = exec.Command("ip", append([]string{"netns", "exec", n.ns, n.bin}, n.args("run")...)...)
+	n.proc.Stdout, n.proc.Stderr = log, log
+	n.proc.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := n.proc.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(n.kill)
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := n.run("role", "r0"); err == nil {
+			return
+		} else if time.Now().After(end) {
+			n.t.Fatalf("%s does not answer", n.name)
+		}
+	}
+}
+
+func (n *aoeNode) kill() {
+	if n.proc != nil {
+		_ = n.proc.Process.Kill()
+		_ = n.proc.Wait()
+		n.proc = nil
+	}
+}
+
+// takeover makes n Primary as soon as it lets itself.
+func (n *aoeNode) takeover() {
+	n.t.Helper()
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(5 * time.Millisecond) {
+		if out, err := n.run("primary", "r0"); err == nil {
+			return
+		} else if time.Now().After(end) {
+			n.t.Fatalf("%s: primary: %s", n.name, out)
+		}
+	}
+}
+
+// aoeClient is the machine with its aoe driver.
+type aoeClient struct{ *kernel }
+
+// newAoEClient loads the driver and waits for e1.1 to appear.
+func newAoEClient(t *testing.T, mtu int) *aoeClient {
+	t.Helper()
+	c := &aoeClient{&kernel{t: t, disk: machine.disk}}
+	c.begin()
+	c.sh(fmt.Sprintf("ip link set eth1 mtu %d up; modprobe aoe aoe_iflist=eth1", mtu))
+	t.Cleanup(func() {
+		out, _, _ := machine.run("for i in 1 2 3 4 5; do rmmod aoe && break; sleep 1; done; ip link set eth1 down; dmesg -r -c", commandTimeout)
+		keep(t, "dmesg.log", out)
+	})
+	c.sh("for i in $(seq 100); do [ -b /dev/etherd/e1.1 ] && exit 0; echo >/dev/etherd/discover; sleep 0.2; done; dmesg | tail; exit 1")
+	return c
+}
+
+// install copies a program into the machine, through the disk of the DRBD tests.
+func (c *aoeClient) install(bin string) {
+	c.t.Helper()
+	b, err := os.ReadFile(bin)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	writeFile(c.t, c.disk, b)
+	c.forgetCache()
+	to := "/tmp/" + filepath.Base(bin)
+	c.sh(fmt.Sprintf("dd if=/dev/vda of=%s bs=1M count=%d 2>/dev/null && truncate -s %d %s && chmod +x %s", to, len(b)>>20+1, len(b), to, to))
+}
+
+// loaded runs the ledger in the machine while event happens, and returns its result.
+func (c *aoeClient) loaded(workers, warm int, event func()) (r struct {
+	Written, Read      uint64
+	StallMS, SlowestMS float64
+	Error              string
+}) {
+	c.t.Helper()
+	c.sh(fmt.Sprintf("rm -f /tmp/ledger.ready; /tmp/ledger -workers %d -warm %d >/tmp/ledger.out 2>&1 & echo $! >/tmp/ledger.pid", workers, warm))
+	c.sh("for i in $(seq 600); do [ -e /tmp/ledger.ready ] && exit 0; kill -0 $(cat /tmp/ledger.pid) || break; sleep 0.1; done; cat /tmp/ledger.out; exit 1")
+	event()
+	time.Sleep(400 * time.Millisecond)
+	c.sh("sleep 0.2; kill $(cat /tmp/ledger.pid)")
+	out := c.sh("for i in $(seq 300); do kill -0 $(cat /tmp/ledger.pid) 2>/dev/null || break; sleep 0.1; done; cat /tmp/ledger.out")
+	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" {
+		c.t.Fatalf("ledger: %v\n%s", err, out)
+	}
+	return r
+}
+
+// TestAoEDisk: the Linux driver finds the mirrored volume, makes a file system on it
+// and verifies what it has written, with small and large frames.
+func TestAoEDisk(t *testing.T) {
+	for _, mtu := range []int{1500, 9000} {
+		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
+			nodes := aoePair(t, mtu)
+			c := newAoEClient(t, mtu)
+			if got, want := c.sh("cat /sys/block/etherd*e1.1/mac"), "02ae00010100"; !strings.Contains(got, want) {
+				t.Errorf("the driver's target is %q, want %s", got, want)
+			}
+			c.sh("fio --name=v --filename=/dev/etherd/e1.1 --direct=1 --ioengine=psync --numjobs=4 --offset_increment=8m --size=4m --bs=4k --rw=randwrite --verify=crc32c --do_verify=1 --thread --minimal")
+			c.sh("modprobe ext4; mkfs.ext4 -q -F /dev/etherd/e1.1; mkdir -p /tmp/m; mount -t ext4 /dev/etherd/e1.1 /tmp/m; dd if=/dev/urandom of=/tmp/m/f bs=1M count=8 2>/dev/null; sync; md5sum </tmp/m/f >/tmp/sum; umount /tmp/m")
+			nodes[0].must("secondary", "r0")
+			nodes[1].must("primary", "r0")
+			c.sh("echo 3 >/proc/sys/vm/drop_caches; mount -t ext4 /dev/etherd/e1.1 /tmp/m; md5sum </tmp/m/f | cmp - /tmp/sum; s=$?; umount /tmp/m; fsck.ext4 -fn /dev/etherd/e1.1 >/tmp/fsck 2>&1 || { cat /tmp/fsck; exit 1; }; exit $s")
+		})
+	}
+}
+
+// TestAoEMoves: the role moves under the load of the Linux driver, by SIGKILL and by
+// plan, with a driver that has heard thousands of answers and with one that has heard
+// few. Nothing that was acknowledged is lost and nothing old is read.
+func TestAoEMoves(t *testing.T) {
+	for _, mtu := range []int{1500, 9000} {
+		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
+			nodes := aoePair(t, mtu)
+			c := newAoEClient(t, mtu)
+			c.install(goBuild(t, t.TempDir(), "./lab/ledger"))
+			active := 0
+			kill := func() {
+				p, o := nodes[active], nodes[1-active]
+				p.kill()
+				o.takeover()
+			}
+			plan := func() {
+				nodes[active].must("secondary", "r0")
+				nodes[1-active].must("primary", "r0")
+			}
+			for _, kind := range []struct {
+				name  string
+				warm  int
+				event func()
+			}{{"killed", 3000, kill}, {"planned, warm", 3000, plan}, {"planned, cold", 30, plan}} {
+				var stalls, beyond []float64
+				for range *aoeRounds {
+					var took time.Duration
+					r := c.loaded(1, kind.warm, func() {
+						began := time.Now()
+						kind.event()
+						took = time.Since(began)
+					})
+					active = 1 - active
+					stalls = append(stalls, r.StallMS)
+					beyond = append(beyond, r.StallMS-float64(took.Microseconds())/1000)
+					if o := nodes[1-active]; o.proc == nil {
+						o.start()
+						o.must("wait-sync", "--timeout", "60s", "r0")
+					}
+				}
+				slices.Sort(stalls)
+				slices.Sort(beyond)
+				t.Logf("%s: stall of the client ms %.0f, beyond the commands %.0f", kind.name, stalls, beyond)
+				if worst := stalls[len(stalls)-1]; worst > 2000 {
+					t.Errorf("%s: the client waited %.0f ms", kind.name, worst)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,173 @@
+// Command ledger loads a block device in the machine of the interop tests and keeps
+// the books: every block holds exactly what was acknowledged last, so a lost write, a
+// read from the past and a late copy of an old write are found. It prints one line of
+// JSON when it ends.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/replblk/replblk/aoe/aoetest"
+	"github.com/replblk/replblk/internal/buffer"
+)
+
+// result is what the test reads.
+type result struct {
+	Written, Read uint64
+	StallMS       float64 // longest time without any completion
+	SlowestMS     float64 // longest request
+	Error         string
+}
+
+const blockSectors = 8
+
+func main() {
+	dev := flag.String("dev", "/dev/etherd/e1.1", "device")
+	workers := flag.Int("workers", 4, "requests in flight")
+	blocks := flag.Int("blocks", 2000, "blocks of 4 KiB")
+	first := flag.Int("first", 0, "first block")
+	limit := flag.Duration("for", time.Hour, "duration; SIGTERM ends it too")
+	warm := flag.Uint64("warm", 0, "requests before the file -ready is made")
+	ready := flag.String("ready", "/tmp/ledger.ready", "made when -warm requests are done; stalls count from then on")
+	flag.Parse()
+	r, err := run(*dev, *workers, *blocks, *first, *limit, *warm, *ready)
+	if err != nil {
+		r.Error = err.Error()
+	}
+	out, _ := json.Marshal(r) // a struct of plain values
+	fmt.Println(string(out))
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+// load is a running load.
+type load struct {
+	fd   int
+	stop atomic.Bool
+
+	mu     sync.Mutex
+	ledger *aoetest.Ledger // guarded by mu, like all that follows
+	last   time.Time       // of the latest completion
+	stall  time.Duration
+	err    error
+	warm   uint64
+	ready  string
+}
+
+func run(dev string, workers, blocks, first int, limit time.Duration, warm uint64, ready string) (r result, err error) {
+	fd, err := unix.Open(dev, unix.O_RDWR|unix.O_DIRECT, 0)
+	if err != nil {
+		return r, fmt.Errorf("open %s: %w", dev, err)
+	}
+	defer unix.Close(fd)
+	l := &load{fd: fd, ledger: aoetest.NewLedger(blocks, blockSectors, 30, uint64(os.Getpid())), last: time.Now(), warm: warm, ready: ready}
+	l.ledger.First = uint64(first * blockSectors)
+	if err := l.erase(); err != nil {
+		return r, err
+	}
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-sig:
+		case <-time.After(limit):
+		}
+		l.stop.Store(true)
+	}()
+	l.all(workers, l.ledger.Next)
+	written, read, stall, slowest := l.ledger.Written, l.ledger.Read, l.stall, l.ledger.Slowest
+	l.stop.Store(false)
+	if l.err == nil {
+		l.all(workers, l.ledger.All())
+	}
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	return result{Written: written, Read: read, StallMS: ms(stall), SlowestMS: ms(slowest)}, l.err
+}
+
+// erase makes every block what a new ledger believes it to be.
+func (l *load) erase() error {
+	b := buffer.Get(1 << 20)
+	defer buffer.Put(b)
+	clear(b.B)
+	for left, off := l.ledger.Blocks*blockSectors*512, int64(l.ledger.First)*512; left > 0; { //nolint:gosec // small
+		n, err := unix.Pwrite(l.fd, b.B[:min(left, len(b.B))], off)
+		if err != nil {
+			return fmt.Errorf("erase: %w", err)
+		}
+		left, off = left-n, off+int64(n)
+	}
+	return nil
+}
+
+// all works until there is no more to do, or a check fails.
+func (l *load) all(workers int, next func(int, *aoetest.Request) bool) {
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			b := buffer.Get(blockSectors * 512)
+			defer buffer.Put(b)
+			for !l.stop.Load() && l.one(i, b.B, next) {
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// one does one request; false ends the worker.
+func (l *load) one(place int, b []byte, next func(int, *aoetest.Request) bool) bool {
+	r := &aoetest.Request{Data: b}
+	l.mu.Lock()
+	r.Began = time.Now()
+	more := l.err == nil && next(place, r)
+	l.mu.Unlock()
+	if !more {
+		return false
+	}
+	err := l.transfer(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		err = l.ledger.Done(place, r)
+	}
+	now := time.Now()
+	if n := l.ledger.Written + l.ledger.Read; n >= l.warm {
+		if n == l.warm {
+			_ = os.WriteFile(l.ready, nil, 0o600)
+			l.stall, l.ledger.Slowest = 0, 0
+		} else {
+			l.stall = max(l.stall, now.Sub(l.last))
+		}
+	}
+	l.last = now
+	if err != nil && l.err == nil {
+		l.err = err
+	}
+	return err == nil
+}
+
+func (l *load) transfer(r *aoetest.Request) error {
+	op := unix.Pread
+	if r.Write {
+		op = unix.Pwrite
+	}
+	n, err := op(l.fd, r.Data, int64(r.LBA)*512) //nolint:gosec // small
+	if err != nil {
+		return fmt.Errorf("sector %d, write %v: %w", r.LBA, r.Write, err)
+	}
+	if n != len(r.Data) {
+		return errors.New("short transfer")
+	}
+	return nil
+}
