@@ -37,7 +37,7 @@ type options struct {
 	kernelDisk string // and disk section
 	core       func(*replication.Config)
 	handlers   map[string]string // replblk's
-	big        bool // disks of bigDiskSize
+	big        bool              // disks of bigDiskSize
 }
 
 func (o options) proto() byte {

@@ -1,4 +1,5 @@
-// Command vblade exports a file or block device by ATA over Ethernet.
+// Command vblade exports a file, a block device or an NBD export by ATA over
+// Ethernet.
 //
 // It takes the options of vblade 25 with the same meaning and prints the same
 // line at start-up, so vbladed, Debian's vblade@.service and the OCF agent
@@ -14,6 +15,10 @@
 //   - FLUSH CACHE flushes.
 //   - A file that grows or shrinks is noticed (every second, and at SIGHUP), and
 //     the export advertised again, so that initiators look at its new size.
+//
+// In place of the file there may be an NBD URI (nbd://HOST[:PORT]/EXPORT or
+// nbd+unix:///EXPORT?socket=PATH). When that server goes, vblade falls silent and
+// exits with 1: initiators repeat what was not answered until it is started again.
 //
 // Without -s a write is acknowledged when the page cache has it, as in vblade.
 // With -s it is acknowledged when it is durable; requests that arrive together
@@ -34,6 +39,7 @@ import (
 	"github.com/replblk/replblk/aoe/netif"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
+	"github.com/replblk/replblk/block/remote"
 )
 
 func main() {
@@ -57,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	backing, err := file.Open(o.path, o.fileOptions())
+	backing, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,7 +85,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := iface.Open(); err != nil {
 		return err
 	}
-	go followSize(ctx, backing, dev, port, stderr)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	switch b := backing.(type) {
+	case *file.File:
+		go followSize(ctx, b, dev, port, stderr)
+	case *remote.Device:
+		go endWhenLost(ctx, b, end)
+	}
+	err = serve(ctx, iface, o, dev.Geometry().Sectors, stdout)
+	if cause := context.Cause(ctx); errors.Is(cause, errLost) {
+		return cause
+	}
+	if o.readOnly {
+		return err
+	}
+	return errors.Join(err, block.FlushAll(dev))
+}
+
+// serve serves the interface until ctx ends, and says so as vblade does as soon as it is up.
+func serve(ctx context.Context, iface *netif.Interface, o *options, sectors uint64, stdout io.Writer) error {
 	served := make(chan error, 1)
 	go func() { served <- iface.Run(ctx) }()
 	select {
@@ -89,12 +114,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if o.readOnly {
 			mode = "O_RDONLY"
 		}
-		fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, dev.Geometry().Sectors, mode)
+		fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, sectors, mode)
 	case <-ctx.Done():
 	}
-	err = <-served
-	if o.readOnly {
-		return err
-	}
-	return errors.Join(err, block.FlushAll(dev))
+	return <-served
 }

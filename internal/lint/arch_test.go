@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"block/mem":          {"block"},
 	"block/faulty":       {"block"},
 	"block/record":       {"block"},
+	"block/remote":       {"block"},
 	"replication/state":  nil,
 	"replication/wire":   {"replication/state"},
 	"replication":        {"replication/state", "replication/wire", "bitmap", "activitylog", "metadata"},

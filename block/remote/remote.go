@@ -1,0 +1,309 @@
+// Package remote is an export of an NBD server as a block.Device.
+//
+// One connection, many requests in flight, simple replies in any order. Whoever
+// submits a request writes it to the socket; one goroutine reads the replies.
+//
+// # When the connection is lost
+//
+// The device is then of no more use: every request in flight, and every later
+// one, fails with ESHUTDOWN, and Lost is closed. It does not connect again by
+// itself. A server that comes back may have forgotten what it had acknowledged
+// and not yet flushed; whether that matters only the owner knows.
+package remote
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/replblk/replblk/block"
+)
+
+const (
+	maxInflight   = 128                        // requests at once
+	maxPayload    = 32 << 20                   // bytes of one read or write; what every server takes
+	maxSectors    = 1<<32/block.SectorSize - 1 // of one discard: its length has 32 bits
+	replyBuffer   = 64 << 10
+	keepAliveIdle = 15 * time.Second
+)
+
+// Device is a connected export. All methods may be called from any goroutine.
+type Device struct {
+	conn     net.Conn
+	flags    uint16
+	geometry block.Geometry
+
+	writing sync.Mutex // one request at a time onto the socket
+	head    [requestSize]byte
+	vectors [2][]byte
+
+	mu    sync.Mutex
+	slots [maxInflight]slot
+	free  []uint32 // indices of slots
+	room  sync.Cond
+	err   error         // why the device is lost
+	lost  chan struct{} // closed with err
+}
+
+// slot is a request in flight. The cookie is the index, and above it a count that
+// a late or invented reply does not have.
+type slot struct {
+	r     *block.Request
+	count uint32
+}
+
+// Open connects to the export of an NBD URI (see ParseURI). ctx bounds the
+// connecting only. A device that is not opened for reading only must be writable.
+func Open(ctx context.Context, uri string, readOnly bool) (*Device, error) {
+	where, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{KeepAlive: keepAliveIdle}
+	conn, err := d.DialContext(ctx, where.Network, where.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", uri, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	e, err := negotiate(conn, where.Export)
+	if err == nil {
+		err = e.usable(readOnly)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s: %w", uri, err)
+	}
+	if !stop() {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s: %w", uri, ctx.Err())
+	}
+	return newDevice(conn, e, readOnly), nil
+}
+
+func newDevice(conn net.Conn, e export, readOnly bool) *Device {
+	d := &Device{conn: conn, flags: e.flags, lost: make(chan struct{}), geometry: block.Geometry{
+		Sectors: e.size / block.SectorSize, LogicalBlock: block.SectorSize, PhysicalBlock: max(4096, e.preferred),
+		Discard: e.flags&flagTrim != 0, ReadOnly: readOnly || e.flags&flagReadOnly != 0, Rotational: e.flags&flagRotational != 0,
+	}}
+	d.room.L = &d.mu
+	for i := range uint32(maxInflight) {
+		d.free = append(d.free, i)
+	}
+	go d.receive()
+	return d
+}
+
+// Geometry implements block.Device.
+func (d *Device) Geometry() block.Geometry { return d.geometry }
+
+// Lost is closed when the connection is.
+func (d *Device) Lost() <-chan struct{} { return d.lost }
+
+// Err says why the device was lost, nil while it is not.
+func (d *Device) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// Submit implements block.Device. It waits while maxInflight requests are in flight.
+func (d *Device) Submit(r *block.Request) {
+	if err := r.Check(d.geometry); err != nil {
+		r.Complete(err)
+		return
+	}
+	if len(r.Data) > maxPayload || r.Op != block.Flush && r.Sectors > maxSectors {
+		r.Complete(r.Fail(syscall.EINVAL))
+		return
+	}
+	cmd, flags, ok := d.command(r)
+	if !ok {
+		r.Complete(nil)
+		return
+	}
+	cookie, ok := d.enter(r)
+	if !ok {
+		r.Complete(r.Fail(syscall.ESHUTDOWN))
+		return
+	}
+	if err := d.send(r, cmd, flags, cookie); err != nil {
+		d.fail(err)
+	}
+}
+
+// command is what r is called on the wire. ok is false where there is nothing to
+// do: a server without FLUSH has everything durable that it has acknowledged, and
+// a discard is a wish.
+func (d *Device) command(r *block.Request) (cmd, flags uint16, ok bool) {
+	if r.Flags&block.FUA != 0 && d.flags&flagFUA != 0 {
+		flags |= cmdFlagFUA
+	}
+	switch r.Op {
+	case block.Read:
+		return cmdRead, 0, r.Sectors > 0
+	case block.Write:
+		return cmdWrite, flags, r.Sectors > 0
+	case block.Discard:
+		return cmdTrim, flags, r.Sectors > 0 && d.flags&flagTrim != 0
+	case block.WriteZeroes:
+		// A server that does not have it says so, and the submitter hears it.
+		if r.Flags&block.NoHole != 0 {
+			flags |= cmdFlagNoHole
+		}
+		return cmdWriteZeroes, flags, r.Sectors > 0
+	default:
+		return cmdFlush, 0, d.flags&flagFlush != 0
+	}
+}
+
+// enter gives r a slot; it fails when the device is lost.
+func (d *Device) enter(r *block.Request) (cookie uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.free) == 0 && d.err == nil {
+		d.room.Wait()
+	}
+	if d.err != nil {
+		return 0, false
+	}
+	i := d.free[len(d.free)-1]
+	d.free = d.free[:len(d.free)-1]
+	s := &d.slots[i]
+	s.r = r
+	s.count++
+	return uint64(s.count)<<32 | uint64(i), true
+}
+
+// leave takes the request with that cookie out; nil if there is none.
+func (d *Device) leave(cookie uint64) (r *block.Request) {
+	i := uint32(cookie)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i >= maxInflight || d.slots[i].count != uint32(cookie>>32) {
+		return nil
+	}
+	r, d.slots[i].r = d.slots[i].r, nil
+	if r != nil {
+		d.free = append(d.free, i)
+		d.room.Signal()
+	}
+	return r
+}
+
+func (d *Device) send(r *block.Request, cmd, flags uint16, cookie uint64) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	p := d.head[:]
+	binary.BigEndian.PutUint32(p, magicRequest)
+	binary.BigEndian.PutUint16(p[4:], flags)
+	binary.BigEndian.PutUint16(p[6:], cmd)
+	binary.BigEndian.PutUint64(p[8:], cookie)
+	binary.BigEndian.PutUint64(p[16:], r.Sector*block.SectorSize)
+	binary.BigEndian.PutUint32(p[24:], r.Sectors*block.SectorSize)
+	d.vectors = [2][]byte{p, nil}
+	if cmd == cmdWrite {
+		d.vectors[1] = r.Data
+	}
+	bufs := net.Buffers(d.vectors[:])
+	_, err := bufs.WriteTo(d.conn)
+	return err
+}
+
+// receive reads replies until the connection ends.
+func (d *Device) receive() {
+	rd := bufio.NewReaderSize(d.conn, replyBuffer)
+	for {
+		if err := d.reply(rd); err != nil {
+			d.fail(err)
+			return
+		}
+	}
+}
+
+// reply reads one reply and completes its request.
+func (d *Device) reply(rd *bufio.Reader) error {
+	var p [replySize]byte
+	if _, err := io.ReadFull(rd, p[:]); err != nil {
+		return err
+	}
+	cookie, code := binary.BigEndian.Uint64(p[8:]), binary.BigEndian.Uint32(p[4:])
+	if m := binary.BigEndian.Uint32(p[:]); m != magicReply {
+		return fmt.Errorf("reply with magic 0x%x", m)
+	}
+	r := d.leave(cookie) // from here on nobody else completes it
+	if r == nil {
+		return fmt.Errorf("reply with cookie 0x%x to no request", cookie)
+	}
+	if r.Op == block.Read && code == 0 {
+		if _, err := io.ReadFull(rd, r.Data); err != nil {
+			r.Complete(r.Fail(syscall.ESHUTDOWN))
+			return err
+		}
+	}
+	if code != 0 {
+		r.Complete(r.Fail(errno(code)))
+		return nil
+	}
+	if r.Flags&block.FUA != 0 && r.Op.Modifies() && d.flags&(flagFUA|flagFlush) == flagFlush {
+		d.flushAfter(r)
+		return nil
+	}
+	r.Complete(nil)
+	return nil
+}
+
+// flushAfter completes r when a flush that was begun after it is done: a server
+// without FUA is made to keep the promise in two steps. It does not run on the
+// goroutine of the replies, which the flush needs.
+func (d *Device) flushAfter(r *block.Request) {
+	go func() {
+		if err := block.FlushAll(d); err != nil {
+			r.Complete(r.Fail(block.Errno(err)))
+			return
+		}
+		r.Complete(nil)
+	}()
+}
+
+// fail gives the connection up.
+func (d *Device) fail(err error) {
+	d.mu.Lock()
+	if d.err != nil {
+		d.mu.Unlock()
+		return
+	}
+	d.err = err
+	var all []*block.Request
+	for i := range d.slots {
+		if r := d.slots[i].r; r != nil {
+			all, d.slots[i].r = append(all, r), nil
+		}
+	}
+	d.room.Broadcast()
+	d.mu.Unlock()
+	_ = d.conn.Close()
+	close(d.lost)
+	for _, r := range all {
+		r.Complete(r.Fail(syscall.ESHUTDOWN))
+	}
+}
+
+// Close leaves the server in order. What is in flight fails.
+func (d *Device) Close() error {
+	d.writing.Lock()
+	_ = d.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	p := make([]byte, requestSize)
+	binary.BigEndian.PutUint32(p, magicRequest)
+	binary.BigEndian.PutUint16(p[6:], cmdDisc)
+	_, err := d.conn.Write(p)
+	d.writing.Unlock()
+	d.fail(net.ErrClosed)
+	return err
+}
