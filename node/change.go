@@ -140,7 +140,8 @@ func (r *Resource) logState(e *replication.Effect) {
 func (r *Resource) note(e *replication.Effect) {
 	level := slog.LevelInfo
 	switch e.Note {
-	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError, replication.NoteMoveFailed:
+	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError,
+		replication.NoteMoveFailed, replication.NoteCorrupt:
 		level = slog.LevelError
 	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun,
 		replication.NoteVerifyStart, replication.NoteResized:

@@ -30,6 +30,7 @@ const reconnectPause = time.Second
 type connection struct {
 	loop *loop
 	bufs *buffers
+	sums *digests
 	log  *slog.Logger
 	// before runs before the core hears of a connection.
 	before func()
@@ -108,7 +109,7 @@ func (c *connection) attempt(ctx context.Context, cancel context.CancelFunc) {
 	c.cancel = nil // want(true) may come again, from the core's reaction to EvConnDown
 	c.gen++
 	c.upAt = time.Now()
-	k := newLink(c.loop, c.bufs, c.gen, pair)
+	k := newLink(c.loop, c.bufs, c.sums, c.gen, pair)
 	c.link.Store(k)
 	c.parting.Store(false)
 	c.mu.Unlock()

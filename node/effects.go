@@ -39,7 +39,13 @@ func (r *Resource) send(k *link, fx *replication.Effects, e *replication.Effect)
 	if e.FreeBuf {
 		tag.Buf = uint32(e.Buf)
 	}
-	k.queue(e.Socket, fx.Bytes(e), r.payload(e), tag)
+	head, payload := fx.Bytes(e), r.payload(e)
+	if e.Sum != 0 {
+		r.head = append(r.head[:0], head...)
+		r.head = r.ops.sums.sum(r.head, e.Sum, payload)
+		head = r.head
+	}
+	k.queue(e.Socket, head, payload, tag)
 }
 
 // payload is the bulk data of a send or the memory of a disk operation.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -27,6 +28,7 @@ const farewellTime = 250 * time.Millisecond
 type link struct {
 	loop *loop
 	bufs *buffers
+	sums *digests
 	gen  uint32
 	pair *transport.Pair
 	out  [3]*transport.Writer // by socket
@@ -41,8 +43,8 @@ type link struct {
 	err     error         // likewise; nil if the core asked for the end
 }
 
-func newLink(l *loop, bufs *buffers, gen uint32, pair *transport.Pair) *link {
-	k := &link{loop: l, bufs: bufs, gen: gen, pair: pair, failed: make(chan struct{}), meta: make(chan struct{})}
+func newLink(l *loop, bufs *buffers, sums *digests, gen uint32, pair *transport.Pair) *link {
+	k := &link{loop: l, bufs: bufs, sums: sums, gen: gen, pair: pair, failed: make(chan struct{}), meta: make(chan struct{})}
 	k.out[replication.DataSocket] = transport.NewWriter(pair.Data, k.done, k.writeFailed)
 	k.out[replication.MetaSocket] = transport.NewWriter(pair.Meta, k.done, k.writeFailed)
 	return k
@@ -139,14 +141,14 @@ func (k *link) read(s transport.Socket, sock replication.Socket) {
 	if sock == replication.MetaSocket {
 		defer close(k.meta)
 	}
-	r := transport.NewReader(s)
+	r := incoming{Reader: transport.NewReader(s)}
 	for {
 		room := k.loop.waitRoom(sock, k.over.Load)
 		if room == 0 {
 			return
 		}
 		for n := 0; n < room && (n == 0 || r.Buffered()); n++ {
-			if err := k.next(r, sock); err != nil {
+			if err := k.next(&r, sock); err != nil {
 				k.loop.kick()
 				k.lastWords(sock, err)
 				k.fail(readCause(sock, err), err)
@@ -177,8 +179,39 @@ func (k *link) drain(s transport.Socket) {
 	}
 }
 
+// incoming is a socket's stream of packets. Data is checked against its digest here, on
+// the reader's goroutine.
+type incoming struct {
+	*transport.Reader
+	integrity wire.Algorithm // data-integrity-alg of the peer
+}
+
+// follow looks for the packets that name the peer's data-integrity-alg. What they say
+// holds from the very next packet on.
+func (r *incoming) follow(p *transport.Packet) {
+	if p.Command != wire.CmdProtocol && p.Command != wire.CmdProtocolUpdate {
+		return
+	}
+	var c wire.Protocol
+	rd := wire.NewReader(p.Command, p.Body)
+	c.DecodeFrom(&rd, wire.Session{Version: wire.VersionMax})
+	if rd.Finish() == nil {
+		r.integrity = wire.AlgorithmOf(c.IntegrityAlg)
+		r.DigestSize = r.integrity.Size()
+	}
+}
+
+// corrupt says whether the data of a packet differs from its digest.
+func (r *incoming) corrupt(p *transport.Packet, sums *digests) bool {
+	if r.integrity == 0 || len(p.Bulk) == 0 {
+		return false
+	}
+	var sum [wire.MaxDigestSize]byte
+	return !bytes.Equal(sums.sum(sum[:0], r.integrity, p.Bulk), p.Body[len(p.Body)-r.DigestSize:])
+}
+
 // next moves one packet from r to the mailbox.
-func (k *link) next(r *transport.Reader, sock replication.Socket) error {
+func (k *link) next(r *incoming, sock replication.Socket) error {
 	ev := replication.Event{Kind: replication.EvPacket, Gen: k.gen, Socket: sock}
 	p, err := r.Next(func(n int) []byte {
 		var b []byte
@@ -191,7 +224,9 @@ func (k *link) next(r *transport.Reader, sock replication.Socket) error {
 		}
 		return err
 	}
+	r.follow(&p)
 	ev.Cmd, ev.Vol, ev.Body, ev.Size = p.Command, p.Volume, p.Body, uint32(len(p.Bulk))
+	ev.Corrupt = r.corrupt(&p, k.sums)
 	k.loop.put(&ev)
 	return nil
 }

@@ -43,6 +43,7 @@ type Resource struct {
 	slots   *slots
 	bufs    *buffers
 	ops     *diskOps
+	head    []byte // of a packet with a digest; owned by the runner
 	conn    *connection
 	volumes map[uint16]*Volume // immutable after NewResource
 	numbers []uint16           // its keys, ascending as configured
@@ -99,7 +100,7 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 		}
 		network = &transport.TCP{Options: opt}
 	}
-	r.conn = &connection{loop: r.loop, bufs: r.bufs, log: r.log, before: r.remeasure}
+	r.conn = &connection{loop: r.loop, bufs: r.bufs, sums: &r.ops.sums, log: r.log, before: r.remeasure}
 	r.conn.configure(network, cfg.Link)
 	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log, r.publish)
 	r.replies.waiting = make(map[uint64]chan state.Result)

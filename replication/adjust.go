@@ -37,6 +37,7 @@ func (r *Resource) adjust(cfg *Config) state.Result {
 		r.tl.closeEpoch(r)
 		r.conn.protocol = r.cfg.Protocol
 		r.sendProtocol(wire.CmdProtocolUpdate)
+		r.conn.integrity = wire.AlgorithmOf(r.cfg.IntegrityAlg)
 	}
 	for i := range cfg.Volumes {
 		if v := r.volume(cfg.Volumes[i].Number); v != nil {
@@ -78,10 +79,12 @@ func (r *Resource) protocolChanged(body []byte) bool {
 	if rd.Finish() != nil || Protocol(p.Protocol) < ProtocolA || Protocol(p.Protocol) > ProtocolC || !r.conn.gotProtocol {
 		return false
 	}
-	if p.IntegrityAlg != r.cfg.IntegrityAlg {
+	alg := wire.AlgorithmOf(p.IntegrityAlg)
+	if alg == 0 && p.IntegrityAlg != "" {
 		r.part(NoteIncompatible)
 		return true
 	}
+	r.conn.session.DigestSize = alg.Size() // of what it sends; what this node sends is its own affair
 	if r.conn.protocol != Protocol(p.Protocol) {
 		r.tl.closeEpoch(r)
 	}

@@ -40,7 +40,8 @@ type connection struct {
 	giveUp    bool // do not reconnect after this connection
 	closeAt   Time // close the sockets then, 0: they are closed, or not to be closed
 	resolve   bool
-	session   wire.Session
+	session   wire.Session   // DigestSize: of what the peer sends
+	integrity wire.Algorithm // digest in what this node sends
 	protocol  Protocol
 	challenge [wire.AuthChallengeSize]byte
 
@@ -183,12 +184,18 @@ func (r *Resource) connUp(ev *Event) {
 		session: wire.Session{Version: wire.VersionInitial}, lastMeta: r.now, lastData: r.now, upSince: r.now}
 	copy(c.challenge[:], ev.Body)
 	off := r.open(wire.CmdConnectionFeatures, 0, wire.ConnectionFeaturesSize)
-	r.fx.Buf = ownFeatures().AppendTo(r.fx.Buf)
+	r.fx.Buf = r.ownFeatures().AppendTo(r.fx.Buf)
 	r.close(DataSocket, off)
 }
 
-func ownFeatures() *wire.ConnectionFeatures {
-	return &wire.ConnectionFeatures{Min: minVersion, Max: maxVersion, Features: wire.FeaturesAll &^ wire.FeatureThinResync}
+// ownFeatures is what this node can do. With data-integrity-alg a kernel expects a digest
+// in P_ZEROES that no kernel sends; without the feature, zeroes are P_TRIM (spec 6.6).
+func (r *Resource) ownFeatures() *wire.ConnectionFeatures {
+	f := wire.FeaturesAll &^ wire.FeatureThinResync
+	if r.cfg.IntegrityAlg != "" {
+		f &^= wire.FeatureWriteZeroes
+	}
+	return &wire.ConnectionFeatures{Min: minVersion, Max: maxVersion, Features: f}
 }
 
 // featuresArrived agrees on a version and goes on to authentication.
@@ -199,12 +206,15 @@ func (r *Resource) featuresArrived(body []byte) {
 		r.giveUp(NoteProtocolError)
 		return
 	}
-	session, ok := ownFeatures().Agree(peer)
+	session, ok := r.ownFeatures().Agree(peer)
 	if !ok {
 		r.giveUp(NoteVersionTooOld)
 		return
 	}
 	c.session = session
+	if session.NamesIntegrity() {
+		c.integrity = wire.AlgorithmOf(r.cfg.IntegrityAlg)
+	}
 	if r.cfg.CramHMACAlg == "" {
 		r.exchangeParameters()
 		return

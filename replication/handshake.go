@@ -19,10 +19,11 @@ func (r *Resource) protocolArrived(body []byte) bool {
 	c.peerDiscards = p.Flags&wire.ConnDiscardMyData != 0
 	c.peerTentative = p.Flags&wire.ConnDryRun != 0
 	if Protocol(p.Protocol) != r.cfg.Protocol || theirs != r.cfg.AfterSB || p.TwoPrimaries != r.cfg.TwoPrimaries ||
-		p.IntegrityAlg != r.cfg.IntegrityAlg || c.peerDiscards && c.discardMyData {
+		p.IntegrityAlg != r.conn.integrity.String() || c.peerDiscards && c.discardMyData {
 		r.part(NoteIncompatible)
 	}
 	c.gotProtocol = true
+	c.session.DigestSize = c.integrity.Size()
 	return true
 }
 

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -15,12 +16,13 @@ import (
 // A pair is two cores with instant disks and a network that delivers in order. Disks
 // are arrays of write numbers, one per sector.
 type pair struct {
-	nodes [2]*testNode
-	now   Time
-	gen   uint32
-	log   strings.Builder
-	quiet bool
-	apart bool // no new connection comes up
+	nodes   [2]*testNode
+	now     Time
+	gen     uint32
+	log     strings.Builder
+	quiet   bool
+	corrupt wire.Command // the next packet of this kind with data arrives changed; CmdPing: none
+	apart   bool         // no new connection comes up
 }
 
 type testNode struct {
@@ -65,7 +67,7 @@ func testConfig() Config {
 }
 
 func newPair(cfg ...Config) *pair {
-	p := &pair{}
+	p := &pair{corrupt: wire.CmdPing}
 	for i, name := range []string{"a", "b"} {
 		c := testConfig()
 		if i < len(cfg) {
@@ -324,6 +326,9 @@ func (n *testNode) send(e *Effect) {
 		return
 	}
 	raw := append([]byte(nil), n.fx.Bytes(e)...)
+	if e.Sum != 0 {
+		raw = append(raw, digestOf(e.Sum, n.memory(e))...)
+	}
 	version := wire.VersionInitial
 	if raw[0] == 0x86 {
 		version = maxVersion
@@ -337,7 +342,13 @@ func (n *testNode) send(e *Effect) {
 	if e.Payload != PayloadNone {
 		n.peer.nextBuf++
 		ev.Buf, ev.Size = n.peer.nextBuf, e.Size
-		n.peer.bufs[ev.Buf] = append([]uint64(nil), n.memory(e)...)
+		data := append([]uint64(nil), n.memory(e)...)
+		if n.p.corrupt == h.Command {
+			data[len(data)-1]++
+			n.p.corrupt = wire.CmdPing // once
+		}
+		n.peer.bufs[ev.Buf] = data
+		ev.Corrupt = e.Sum != 0 && !bytes.Equal(digestOf(e.Sum, data), ev.Body[wire.DataSize:])
 	}
 	if uint32(len(ev.Body))+ev.Size != h.Length {
 		panic(fmt.Sprintf("%v: header says %d, body %d, bulk %d", h.Command, h.Length, len(ev.Body), ev.Size))

@@ -33,9 +33,13 @@ func (r *Resource) packet(ev *Event) {
 		return
 	}
 	header := wire.Header{Command: ev.Cmd, Volume: ev.Vol, Length: uint32(len(ev.Body)) + ev.Size}
-	if c.session.Check(header) != nil || !onSocket(ev) {
+	if c.session.Check(header) != nil || !onSocket(ev) || !c.stripDigest(ev) {
 		r.free(ev.Buf)
 		r.protocolError()
+		return
+	}
+	if ev.Corrupt {
+		r.corrupt(ev)
 		return
 	}
 	var ok bool
@@ -47,6 +51,30 @@ func (r *Resource) packet(ev *Event) {
 	if !ok {
 		r.protocolError()
 	}
+}
+
+// stripDigest takes the digest that the driver has checked off a packet with data.
+func (c *connection) stripDigest(ev *Event) bool {
+	if ev.Size == 0 || c.session.DigestSize == 0 {
+		return true
+	}
+	if len(ev.Body) != wire.DataSize+c.session.DigestSize {
+		return false
+	}
+	ev.Body = ev.Body[:wire.DataSize]
+	return true
+}
+
+// corrupt ends the connection because data has changed on its way. What was written but
+// not acknowledged is copied after the next handshake.
+func (r *Resource) corrupt(ev *Event) {
+	var d wire.Data
+	rd := wire.NewReader(ev.Cmd, ev.Body)
+	d.DecodeFrom(&rd)
+	r.free(ev.Buf)
+	e := r.note(r.volume(ev.Vol), NoteCorrupt)
+	e.Sector, e.Size = d.Sector, ev.Size
+	r.lose(state.ProtocolError, NoteNone)
 }
 
 func onSocket(ev *Event) bool {

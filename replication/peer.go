@@ -431,9 +431,7 @@ func (r *Resource) answerRead(i uint32) {
 
 // sendReply sends the data of a read and gives its buffer to the driver.
 func (r *Resource) sendReply(cmd wire.Command, p *peerReq) {
-	off := r.open(cmd, p.vol.num, wire.DataSize+p.size)
-	r.fx.Buf = (&wire.Data{Sector: p.sector, BlockID: p.blockID}).AppendTo(r.fx.Buf)
-	e := r.close(DataSocket, off)
-	e.Payload, e.Buf, e.Size, e.FreeBuf = PayloadBuffer, p.buf, p.size, true
+	e := r.sendData(cmd, p.vol.num, &wire.Data{Sector: p.sector, BlockID: p.blockID}, p.size)
+	e.Payload, e.Buf, e.FreeBuf = PayloadBuffer, p.buf, true
 	p.buf = 0
 }

@@ -215,10 +215,8 @@ func (r *Resource) sendWrite(id ioID) {
 		r.notifySent(r.close(DataSocket, off), q, d.BlockID)
 		return
 	}
-	off := r.open(wire.CmdData, v.num, wire.DataSize+q.size)
-	r.fx.Buf = d.AppendTo(r.fx.Buf)
-	e := r.close(DataSocket, off)
-	e.Payload, e.Req, e.Size = PayloadRequest, q.req, q.size
+	e := r.sendData(wire.CmdData, v.num, &d, q.size)
+	e.Payload, e.Req = PayloadRequest, q.req
 	r.notifySent(e, q, d.BlockID)
 }
 
@@ -241,7 +239,7 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 	case OpDiscard:
 		f |= wire.FlagDiscard
 	case OpZeroes:
-		if s.Features.Has(wire.FeatureWriteZeroes) {
+		if s.Features.Has(wire.FeatureWriteZeroes) && v.r.conn.integrity == 0 { // see ownFeatures; the option may have come later
 			f |= wire.FlagZeroes
 			if !q.noHole {
 				f |= wire.FlagDiscard

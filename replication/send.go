@@ -105,6 +105,16 @@ func (r *Resource) sendOutOfSync(v *volume, sector uint64, size uint32) {
 	r.close(DataSocket, off)
 }
 
+// sendData sends a packet with size bytes of device data, whose place the caller sets.
+func (r *Resource) sendData(cmd wire.Command, vol uint16, d *wire.Data, size uint32) *Effect {
+	sum := r.conn.integrity
+	off := r.open(cmd, vol, wire.DataSize+uint32(sum.Size())+size)
+	r.fx.Buf = d.AppendTo(r.fx.Buf)
+	e := r.close(DataSocket, off)
+	e.Size, e.Sum = size, sum
+	return e
+}
+
 // sendAck sends one of the 24-byte answers.
 func (v *volume) sendAck(cmd wire.Command, sector, blockID uint64, size uint32) {
 	if !v.r.conn.established() || v.st.Conn < state.Connected {

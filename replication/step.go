@@ -45,7 +45,7 @@ const (
 	EvMeta                          // an FxMetaNotify was reached: IO, Err
 	EvConnUp                        // both sockets stand: Gen (never reused), ResolveConflicts, Body = 64 random bytes
 	EvConnDown                      // Gen is gone: Cause
-	EvPacket                        // Gen, Socket, Cmd, Vol, Body (the packet without bulk data), Size and Buf of the bulk data
+	EvPacket                        // Gen, Socket, Cmd, Vol, Body (the packet without bulk data), Size and Buf of the bulk data, Corrupt
 	EvSent                          // the Send with Notify set was handed to the kernel: Gen, Token of the Send
 	EvAttach                        // Vol, Attach: the backing device was opened and its metadata read
 	EvAdmin                         // an operator's command: Admin
@@ -87,6 +87,10 @@ type Event struct {
 	Err    DiskError
 	FUA    bool
 	NoHole bool
+
+	// Corrupt: bulk data does not have the digest at the end of Body. The driver knows
+	// the algorithm of a peer from the P_PROTOCOL that it delivers before.
+	Corrupt bool
 
 	// ResolveConflicts: this node accepted the meta socket (spec 3.2).
 	ResolveConflicts bool
@@ -182,7 +186,8 @@ const (
 	// then the payload: of request Req (Payload == PayloadRequest) or of Buf
 	// (PayloadBuffer), Size bytes. FreeBuf: the buffer is the driver's again when
 	// written or dropped. Notify: answer with EvSent and the same Token. A Send for another
-	// generation than the present one is dropped.
+	// generation than the present one is dropped. Sum: the digest of the payload goes
+	// between the bytes and the payload; the header counts it already.
 	FxSend EffectKind = iota + 1
 	// FxDisk: Vol, IO, Op, Sector, Size, FUA, NoHole; memory of Req or Buf as in
 	// FxSend. OpRead with PayloadNone: the driver allocates and reports Buf.
@@ -379,6 +384,7 @@ const (
 	NoteResized
 	NoteMoveFailed
 	NoteFreshSpace
+	NoteCorrupt // Sector, Size
 )
 
 var noteTexts = [...]string{
@@ -409,6 +415,7 @@ var noteTexts = [...]string{
 	NoteResized:           "size of the volume changed",
 	NoteMoveFailed:        "metadata could not be moved to the new end of the device",
 	NoteFreshSpace:        "both disks have grown while the nodes were apart: connecting again to copy the new space",
+	NoteCorrupt:           "data from the peer does not match its digest, connection dropped",
 }
 
 // String returns the remark, lower case, without values.

@@ -29,6 +29,7 @@
 //     sectors is written), of a flush (any subset of the cache is lost), on data or
 //     metadata. The operator attaches the disk again later.
 //   - disks that grow, in use, while a node is down or apart, and an operator who resizes.
+//   - with data-integrity-alg, a bit that flips on the network.
 //   - an operator who connects, disconnects, invalidates, detaches and changes
 //     roles, and who promotes a survivor, but only if the other node is down or
 //     Secondary and this one has all data (that is what fencing is for).

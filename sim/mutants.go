@@ -14,11 +14,13 @@ const (
 	NoBitmapWrites           // bitmap pages are not written
 	EarlyDiskDone            // writes are reported before they reach the disk
 	FlushErrorIgnored        // a failed flush is reported as done
+	DigestIgnored            // data that differs from its digest is delivered as good
 	numMutants
 )
 
 var mutantNames = [...]string{"none", "early notify", "peer does not flush", "packet of an old generation", "lost packet",
-	"no replay of the activity log", "bitmap is not written", "early disk completion", "flush error ignored"}
+	"no replay of the activity log", "bitmap is not written", "early disk completion", "flush error ignored",
+	"digest ignored"}
 
 // String names the bug.
 func (m Mutant) String() string { return mutantNames[m] }

@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"bytes"
+	"hash/crc32"
+
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
@@ -128,6 +131,9 @@ func (t *network) send(n *node, e *replication.Effect) {
 		mem = n.bufs[e.Buf-1]
 	default:
 	}
+	if e.Sum != 0 {
+		head = append(head, digestOf(mem)...)
+	}
 	p := &s.out[e.Socket]
 	p.written = max(p.written, t.w.now+between(t.w.rng, 0, 30*microsecond))
 	n.schedule(p.written-t.w.now, func() { t.write(s, &fx, head, mem) })
@@ -145,6 +151,10 @@ func (t *network) write(s *side, e *replication.Effect, head []byte, mem []uint6
 	pk := packet{head: head}
 	if mem != nil {
 		pk.payload = append([]uint64(nil), mem...)
+		if t.w.opt.Integrity && !t.w.healing && t.w.rng.IntN(300) == 0 {
+			t.w.trace("corrupt", n.id, 0, 0)
+			pk.payload[t.w.rng.IntN(len(mem))] ^= 1 << t.w.rng.IntN(64)
+		}
 	}
 	if e.FreeBuf {
 		n.freeBuf(e.Buf)
@@ -216,6 +226,9 @@ func (t *network) read(s *side, sock replication.Socket) {
 // deliver parses a packet from its bytes, as the driver does, and gives it to the core.
 func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 	session := wire.Session{Version: wire.VersionMax, Features: wire.FeaturesAll}
+	if t.w.opt.Integrity {
+		session.DigestSize = crc32.Size
+	}
 	version := wire.VersionMax
 	if first := wire.Command(uint16(pk.head[4])<<8 | uint16(pk.head[5])); len(pk.head) == 8+wire.ConnectionFeaturesSize && first == wire.CmdConnectionFeatures {
 		version = wire.VersionInitial
@@ -237,6 +250,8 @@ func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 	ev := replication.Event{Kind: replication.EvPacket, Gen: s.gen, Socket: sock, Cmd: h.Command, Vol: h.Volume, Size: bulk, Body: pk.head[size:]}
 	if bulk > 0 {
 		ev.Buf = s.node.newBuf(pk.payload)
+		ev.Corrupt = session.DigestSize > 0 && t.w.mutant != DigestIgnored &&
+			!bytes.Equal(digestOf(pk.payload), ev.Body[wire.DataSize:])
 	}
 	if t.w.keep {
 		t.w.line("  < %v socket %d, %d+%d bytes: %x", h.Command, sock, body, bulk, ev.Body, nodeName(s.node.id))

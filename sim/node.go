@@ -84,10 +84,14 @@ func (n *node) state() state.State {
 
 func (n *node) config() replication.Config {
 	o := &n.w.opt
+	integrity := ""
+	if o.Integrity {
+		integrity = "crc32c"
+	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
 		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
-		VerifyAlg: "crc32c",
+		VerifyAlg: "crc32c", IntegrityAlg: integrity,
 		Volumes: []replication.VolumeConfig{{
 			OnIOError: replication.OnErrorDetach, Fencing: state.DontCare, DiskFlushes: true, MDFlushes: true,
 			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate,

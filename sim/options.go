@@ -40,6 +40,7 @@ type Options struct {
 	Rot                                      bool             // plant differences, verify, repair
 	Grow                                     replication.Time // growth of disks, resize
 	Room                                     uint64           // sectors by which disks grow at most
+	Integrity                                bool             // data-integrity-alg, and a network that changes data
 }
 
 // draw makes options from a seed.
@@ -62,6 +63,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.UseRLE = r.IntN(2) == 0
 	o.BlankPeer = r.IntN(12) == 0
 	o.Rot = r.IntN(8) == 0
+	o.Integrity = r.IntN(8) == 0
 	o.HotSpan = 1 << r.IntN(8)
 	o.Depth = 1 + r.IntN(12)
 	o.MaxSectors = 1 << r.IntN(8)

@@ -13,6 +13,7 @@ import (
 	"github.com/replblk/replblk/node/transport"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // section is a resource of drbd.conf with the ends that concern this node.
@@ -89,15 +90,18 @@ func (s *section) nodeConfig() (node.Config, error) {
 	return cfg, nil
 }
 
-// unsupported refuses options whose neglect the peer would run into: it would wait for
-// digests that do not come, or send requests that are not understood.
+// unsupported refuses options whose neglect the peer would run into: it would send
+// requests that are not understood, or digests of an algorithm that is not known here.
 func (s *section) unsupported() error {
 	n := &s.res.Net
+	if n.CsumsAlg != "" {
+		return fmt.Errorf("%s: resource %s: csums-alg %s is not supported yet", s.res.Pos, s.res.Name, n.CsumsAlg)
+	}
 	for _, o := range []struct {
 		name, value string
-	}{{"data-integrity-alg", n.DataIntegrityAlg}, {"csums-alg", n.CsumsAlg}} {
-		if o.value != "" {
-			return fmt.Errorf("%s: resource %s: %s %s is not supported yet", s.res.Pos, s.res.Name, o.name, o.value)
+	}{{"data-integrity-alg", n.DataIntegrityAlg}, {"verify-alg", n.VerifyAlg}} {
+		if o.value != "" && wire.AlgorithmOf(o.value) == 0 {
+			return fmt.Errorf("%s: resource %s: %s: no digest algorithm %q here", s.res.Pos, s.res.Name, o.name, o.value)
 		}
 	}
 	return nil

@@ -14,11 +14,11 @@ const (
 	// MaxBody bounds a packet without bulk data: the largest is P_BITMAP.
 	MaxBody = 4096
 
-	// MaxBulk bounds bulk data: the largest request, and the largest digest that
-	// data-integrity-alg may put in front of it.
-	MaxBulk = 1<<20 + 64
+	// MaxBulk bounds bulk data: the largest request.
+	MaxBulk = 1 << 20
 
-	// bulkBody is the part of a packet with bulk data that is not bulk data.
+	// bulkBody is the part of a packet with bulk data that is neither bulk data nor
+	// its digest.
 	bulkBody = 24
 
 	// direct is the size from which the missing part of bulk data is read
@@ -42,6 +42,10 @@ type Packet struct {
 //
 // Every length is checked before anything is allocated or read for it.
 type Reader struct {
+	// DigestSize is the length of the digest that precedes bulk data and belongs to
+	// the body; it changes when the peer says so.
+	DigestSize int
+
 	src  io.Reader
 	buf  []byte
 	r, w int // buf[r:w] is read but not delivered
@@ -64,7 +68,7 @@ func (r *Reader) Next(alloc func(n int) []byte) (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	body, bulk, err := split(h)
+	body, bulk, err := r.split(h)
 	if err != nil {
 		return Packet{}, err
 	}
@@ -94,12 +98,13 @@ func (r *Reader) Buffered() bool {
 }
 
 // split says how much of a packet is body and how much bulk data.
-func split(h wire.Header) (body, bulk int, err error) {
-	if hasBulk(h.Command) && h.Length > bulkBody {
-		if h.Length > bulkBody+MaxBulk {
-			return 0, 0, &wire.PacketError{Command: h.Command, Size: int(h.Length), Want: "at most 1 MiB of data"}
+func (r *Reader) split(h wire.Header) (body, bulk int, err error) {
+	body = bulkBody + r.DigestSize
+	if hasBulk(h.Command) && int64(h.Length) > int64(body) {
+		if int64(h.Length) > int64(body+MaxBulk) {
+			return 0, 0, &wire.PacketError{Command: h.Command, Size: int(min(h.Length, 1<<31-1)), Want: "at most 1 MiB of data"}
 		}
-		return bulkBody, int(h.Length) - bulkBody, nil
+		return body, int(h.Length) - body, nil
 	}
 	if h.Length > MaxBody {
 		return 0, 0, &wire.PacketError{Command: h.Command, Size: int(min(h.Length, 1<<31-1)), Want: "a body of at most 4096 bytes"}

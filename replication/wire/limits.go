@@ -40,6 +40,10 @@ func (s Session) MaxRequest() uint32 {
 	}
 }
 
+// NamesIntegrity says whether P_PROTOCOL names data-integrity-alg, without which it cannot
+// be in use.
+func (s Session) NamesIntegrity() bool { return s.Version >= versionIntegrity }
+
 // StopsVerify says whether an online verify may end before the end of the device: the
 // node that compares reports its end (spec 9.10). Version 100 cannot.
 func (s Session) StopsVerify() bool {
