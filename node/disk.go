@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 
@@ -22,6 +23,7 @@ type diskOp struct {
 
 	sum     wire.Algorithm // digest to report of what was read
 	sumOnly bool           // and nothing else
+	zero    bool           // report whether all of it is zero
 }
 
 // diskOps keeps idle diskOps and turns completions into events. A sync.Pool would
@@ -50,7 +52,7 @@ func (p *diskOps) get() *diskOp {
 }
 
 func (p *diskOps) put(o *diskOp) {
-	o.req.Data, o.req.Err, o.req.Next, o.buf, o.sum, o.sumOnly = nil, nil, nil, 0, 0, false
+	o.req.Data, o.req.Err, o.req.Next, o.buf, o.sum, o.sumOnly, o.zero = nil, nil, nil, 0, 0, false, false
 	p.mu.Lock()
 	o.next = p.idle
 	p.idle = o
@@ -65,8 +67,15 @@ func (o *diskOp) done(r *block.Request) {
 		o.summed(&ev)
 		return
 	}
+	ev.Zero = o.zero && allZero(r.Data)
 	o.pool.put(o)
 	o.pool.loop.post(&ev)
+}
+
+// allZero says whether b has no other bytes: if the first is zero and each equals the one
+// before it. The runtime compares as fast as memory can be read.
+func allZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // summed adds the digest of what was read to the report. It is computed here, on the
@@ -97,7 +106,7 @@ var blockToDisk = [...]replication.Op{
 // submit starts e on d. data is the memory of a read or write.
 func (o *diskOp) submit(d block.Device, e *replication.Effect, data []byte, more bool) {
 	r := &o.req
-	o.sum, o.sumOnly = e.Sum, e.SumOnly
+	o.sum, o.sumOnly, o.zero = e.Sum, e.SumOnly, e.TestZero
 	r.Op, r.Sector, r.Sectors, r.Data, r.Flags = diskToBlock[e.Op], e.Sector, e.Size/block.SectorSize, data, 0
 	if e.FUA {
 		r.Flags |= block.FUA

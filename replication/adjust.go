@@ -23,6 +23,8 @@ func (r *Resource) adjust(cfg *Config) state.Result {
 			return state.TwoPrimaries
 		case v.st.Conn.Verify() && old.VerifyAlg != cfg.VerifyAlg:
 			return state.ResyncRunning
+		case (v.st.Conn.Resync() || v.st.Conn == state.WFSyncUUID) && old.CsumsAlg != cfg.CsumsAlg:
+			return state.ResyncRunning
 		case v.st.Conn == state.WFReportParams:
 			return state.InTransientState // the peer judges the handshake by what it was sent
 		}

@@ -133,7 +133,7 @@ func (r *Resource) diskDone(ev *Event) {
 	case classRSSource:
 		v := r.vols[i]
 		v.ioReturned()
-		v.sourceFlushed(ev.Err)
+		v.flushedBefore(ev.Err)
 	case classDetach:
 		v := r.vols[i]
 		v.ioReturned()

@@ -73,6 +73,7 @@ type Config struct {
 	UseRLE            bool
 	VerifyAlg         string
 	CsumsAlg          string
+	CsumsAfterCrash   bool // csums-after-crash-only
 	IntegrityAlg      string
 	SuspendOnNoData   bool
 	Seed              uint64 // random; replenished by every EvTick
@@ -105,4 +106,7 @@ type VolumeConfig struct {
 	FillTargetSector uint32
 	MaxRateKiB       uint32
 	MinRateKiB       uint32
+	// DiscardGranularity is rs-discard-granularity in bytes: requests of this size may be
+	// answered with "no data". 0: none is.
+	DiscardGranularity uint32
 }

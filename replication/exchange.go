@@ -164,7 +164,7 @@ func (v *volume) becomeSource() {
 	v.startResync()
 	v.force(next)
 	r.handler(v, HandlerBeforeResyncSource)
-	v.flushSource()
+	v.flushBefore()
 }
 
 // syncUUIDArrived names the state of the own data during the resync. It and the fact
@@ -202,6 +202,7 @@ func (v *volume) becomeTarget() {
 	}
 	v.r.handler(v, HandlerBeforeResyncTarget)
 	v.startResync()
+	v.chooseChecksums()
 	next := v.st
 	next.Conn, next.Disk = state.SyncTarget, state.Inconsistent
 	v.force(next)

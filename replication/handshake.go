@@ -45,11 +45,11 @@ func mirrored(p uint32) Policy {
 
 // syncParamArrived adopts the peer's resync controller (spec 4.4).
 func (v *volume) syncParamArrived(p wire.SyncParam) {
-	if v.st.Conn <= state.WFReportParams && p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg {
+	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
 		v.r.part(NoteIncompatible)
 		return
 	}
-	v.r.cfg.VerifyAlg = p.VerifyAlg // changed by the peer's operator
+	v.r.cfg.VerifyAlg, v.r.cfg.CsumsAlg = p.VerifyAlg, p.CsumsAlg // changed by the peer's operator
 	if v.disk == nil {
 		return
 	}

@@ -55,6 +55,7 @@ type testNode struct {
 	found    metadata.Layout // at the last FxMeasure
 	moves    int
 	moveErr  DiskError
+	thin     bool // the disk can discard
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -119,7 +120,7 @@ func (n *testNode) attach() {
 	if err := sb.Decode(n.super); err != nil {
 		panic(err)
 	}
-	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: n.sectors}
+	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: n.sectors, Discard: n.thin}
 	if sb.LASizeSectors > 0 {
 		a.Bitmap = bitmap.New(bitsFor(sb.LASizeSectors))
 		for p := range a.Bitmap.Pages() {
@@ -376,6 +377,7 @@ func (n *testNode) disk(e *Effect) {
 			if e.Sum != 0 {
 				ev.Body = digestOf(e.Sum, n.data[e.Sector:end])
 			}
+			ev.Zero = e.TestZero && !slices.ContainsFunc(n.data[e.Sector:end], func(v uint64) bool { return v != 0 })
 			if e.SumOnly {
 				break
 			}

@@ -15,7 +15,7 @@ const (
 	classPages               // bitmap pages: volume index
 	classBarrier             // flush for a barrier of the peer: volume index
 	classRSFlush             // flush of resynced blocks: volume index
-	classRSSource            // flush before the first resync read: volume index
+	classRSSource            // flush before the first read of a resync: volume index
 	classDetach              // last flush of a disk: volume index
 	classFence               // the fence-peer handler
 

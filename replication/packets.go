@@ -139,7 +139,7 @@ func (r *Resource) dataPacket(ev *Event) bool {
 		return v.dataReply(ev)
 	case wire.CmdRSDataReply:
 		return v.resyncReply(ev)
-	case wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdRSThinReq:
+	case wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdRSThinReq, wire.CmdCsumRSRequest:
 		return v.peerRead(ev)
 	case wire.CmdBitmap:
 		return v.bitmapArrived(ev.Body, false)
@@ -153,7 +153,7 @@ func (r *Resource) dataPacket(ev *Event) bool {
 	case wire.CmdOVReply:
 		return v.sumArrived(ev)
 	case wire.CmdRSDeallocated:
-		return false // never asked for
+		return v.deallocated(ev)
 	default:
 		return v.parameter(ev)
 	}

@@ -16,6 +16,7 @@ const (
 	peerResync            // resynced block to be written: this node is the target
 	peerOwnSum            // VerifyS: digest of the own block, to compare with the peer's
 	peerSum               // VerifyT: digest of a block that the peer compares
+	peerChecksum          // this node is the target: digest of the own blocks, for P_CSUM_RS_REQUEST
 )
 
 // peerReq is a request of the peer (DRBD: "ee") in progress on this node.
@@ -29,6 +30,7 @@ type peerReq struct {
 	maySet  bool // the write may clear bits
 	wantAck bool // P_WRITE_ACK when written
 	queued  bool // not yet submitted
+	thin    bool // peerReadSync: zeroes need not be sent
 	orphan  bool // the connection it came from is gone
 	failed  bool
 	vol     *volume
@@ -37,7 +39,7 @@ type peerReq struct {
 	blockID uint64
 	buf     BufID
 	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
-	owner   uint32 // peerOwnSum, peerSum: of the span in volume.verify.reqs
+	owner   uint32 // peerOwnSum, peerSum: of the span in volume.verify.reqs; peerChecksum: in resync.reqs
 	sum     wire.Algorithm
 	digest  []byte // the peer's, to be compared
 }
@@ -295,7 +297,7 @@ func (v *volume) peerIO(i uint32) {
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, ioFor(classPeer, i), p.op, p.sector, p.size
 	e.FUA, e.NoHole = p.fua, p.noHole
 	e.Resync = p.kind == peerReadSync || p.kind >= peerResync
-	e.Sum, e.SumOnly = p.sum, p.kind >= peerOwnSum
+	e.Sum, e.SumOnly, e.TestZero = p.sum, p.kind >= peerOwnSum, p.thin
 	if p.op == OpWrite {
 		e.Payload, e.Buf = PayloadBuffer, p.buf
 	}
@@ -319,13 +321,15 @@ func (r *Resource) peerDone(i uint32, ev *Event) {
 	case peerReadData:
 		r.answerRead(i)
 	case peerReadSync:
-		v.answerSyncRead(i)
+		v.answerSyncRead(i, ev)
 	case peerResync:
 		v.resyncWritten(i)
 	case peerOwnSum:
 		v.compared(i, ev.Body)
 	case peerSum:
 		v.summed(i, ev.Body)
+	case peerChecksum:
+		v.checksummed(i, ev.Body)
 	default:
 	}
 	r.drained()
@@ -386,12 +390,11 @@ func (r *Resource) ackWrite(p *peerReq) {
 	}
 }
 
-// peerRead takes P_DATA_REQUEST and P_RS_DATA_REQUEST.
+// peerRead takes P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ and P_CSUM_RS_REQUEST.
 func (v *volume) peerRead(ev *Event) bool {
 	r := v.r
-	var q wire.BlockRequest
-	if !decode(ev.Cmd, ev.Body, &q) || !v.inside(q.Sector, q.Size) || q.Size > r.session().MaxRequest() || r.PeerRoom() == 0 ||
-		v.st.Conn < state.Connected {
+	q, digest, ok := v.decodeRead(ev)
+	if !ok || !v.inside(q.Sector, q.Size) || q.Size > r.session().MaxRequest() || r.PeerRoom() == 0 || v.st.Conn < state.Connected {
 		return false
 	}
 	kind, refusal := peerReadData, wire.CmdNegDReply
@@ -403,11 +406,16 @@ func (v *volume) peerRead(ev *Event) bool {
 		return true
 	}
 	i := r.peer.alloc()
-	r.peer.list[i] = peerReq{kind: kind, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID}
+	p := &r.peer.list[i]
+	*p = peerReq{kind: kind, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID,
+		digest: digest, thin: ev.Cmd == wire.CmdRSThinReq}
+	if digest != nil {
+		p.sum = v.r.csumsAlg()
+	}
 	switch {
 	case kind == peerReadSync:
 		v.startSyncRead(i)
-	case r.peerMustWait(&r.peer.list[i], len(r.peer.queue)):
+	case r.peerMustWait(p, len(r.peer.queue)):
 		// A write before it may have been answered already (protocols A and B).
 		r.peer.queue = append(r.peer.queue, i)
 	default:

@@ -67,6 +67,7 @@ type volume struct {
 	detachTokens []uint64 // commands that wait for the volume to be Diskless
 	xfer         exchange
 	rs           resync
+	startFlushes int    // flushes before a resync that have not returned
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
 	rz           resizing

@@ -32,12 +32,14 @@ type resync struct {
 	written   []span // on the disk, but maybe only in its cache
 	flushing  []span
 	finishing bool
-	sealing   bool // the superblock is being written as if the resync had ended
+	sealing   bool           // the superblock is being written as if the resync had ended
+	csums     wire.Algorithm // checksum-based: blocks that are equal are not sent
+	same      uint64         // blocks that were
 
 	// Source.
 	blocked  []uint32 // peer's requests that wait: for the flush, or for a write to end
 	unacked  []span   // blocks sent and not confirmed
-	ready    bool     // what was written before the resync is on stable storage
+	ready    bool     // what was written before the resync is on stable storage; also of a target with csums
 	notified bool     // the target has reported the end
 
 	lastPages Time
@@ -116,7 +118,7 @@ func (v *volume) resyncTick() {
 // resyncEmit asks for blocks as long as the budget and the window allow.
 func (v *volume) resyncEmit() {
 	rs := &v.rs
-	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || !v.r.conn.established() {
+	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || !v.r.conn.established() || rs.csums != 0 && !rs.ready {
 		return
 	}
 	for rs.rate.budget > 0 && rs.rate.room(v.r.cfg.MaxBuffers) > 0 && len(rs.reqs) < maxResyncRequests && v.r.peer.used < MaxPeerRequests/2 {
@@ -133,7 +135,7 @@ func (v *volume) resyncEmit() {
 // busy with, within one resync extent. It returns 0 blocks if there is none.
 func (v *volume) nextResync() (first, n uint64) {
 	bm, rs := v.disk.bm, &v.rs
-	limit := uint64(min(v.r.session().MaxRequest(), 1<<20)) / bitmap.BlockSize
+	limit := v.requestLimit()
 	for wrapped := false; ; {
 		bit, ok := bm.Next(rs.cursor)
 		if !ok {
@@ -148,7 +150,7 @@ func (v *volume) nextResync() (first, n uint64) {
 			rs.cursor = free
 			continue
 		}
-		end := v.nextBusy(bit, min(bit+limit, (bit/resyncExtentBits+1)*resyncExtentBits, bm.Bits()))
+		end := v.nextBusy(bit, min(bit+limit-bit%v.requestUnit(), (bit/resyncExtentBits+1)*resyncExtentBits, bm.Bits()))
 		n = 1
 		for bit+n < end && bm.Test(bit+n) {
 			n++
@@ -201,8 +203,17 @@ func (v *volume) requestBlocks(first, n uint64) {
 	s := span{start, end, rs.number}
 	rs.reqs = append(rs.reqs, s)
 	rs.busy = append(rs.busy, s)
-	off := v.r.open(wire.CmdRSDataRequest, v.num, wire.BlockRequestSize)
-	v.r.fx.Buf = (&wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: uint32((end - start) << 9)}).AppendTo(v.r.fx.Buf)
+	if rs.csums != 0 {
+		v.startChecksum(s)
+		return
+	}
+	size := uint32((end - start) << 9)
+	cmd := wire.CmdRSDataRequest
+	if v.thin(size) {
+		cmd = wire.CmdRSThinReq
+	}
+	off := v.r.open(cmd, v.num, wire.BlockRequestSize)
+	v.r.fx.Buf = (&wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: size}).AppendTo(v.r.fx.Buf)
 	v.r.close(DataSocket, off)
 }
 
@@ -233,21 +244,30 @@ func (v *volume) resyncReply(ev *Event) bool {
 		r.free(ev.Buf)
 		return false
 	}
+	return v.resynced(d.Sector, ev.Size, ev.Buf)
+}
+
+// resynced writes blocks that were asked for. Without a buffer they are zeroes.
+func (v *volume) resynced(sector uint64, size uint32, buf BufID) bool {
+	r := v.r
 	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT || !v.writesLocally() {
-		v.sendAck(wire.CmdNegAck, d.Sector, wire.ResyncID, ev.Size) // the resync was aborted meanwhile
-		r.free(ev.Buf)
+		v.sendAck(wire.CmdNegAck, sector, wire.ResyncID, size) // the resync was aborted meanwhile
+		r.free(buf)
 		return true
 	}
-	s, ok := v.rs.requested(d.Sector, ev.Size)
+	s, ok := v.rs.requested(sector, size)
 	if !ok || r.PeerRoom() == 0 || overlapsOwner(v.rs.written, s.owner) || overlapsOwner(v.rs.flushing, s.owner) {
-		r.free(ev.Buf)
+		r.free(buf)
 		return false
 	}
 	v.rs.rate.answered += s.end - s.start
+	op := OpWrite
+	if buf == 0 {
+		op = OpZeroes
+	}
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
-	*p = peerReq{kind: peerResync, op: OpWrite, vol: v, sector: d.Sector, size: ev.Size, buf: ev.Buf,
-		blockID: uint64(s.owner), queued: true}
+	*p = peerReq{kind: peerResync, op: op, vol: v, sector: sector, size: size, buf: buf, blockID: uint64(s.owner), queued: true}
 	if r.peerMustWait(p, len(r.peer.queue)) {
 		r.peer.queue = append(r.peer.queue, i)
 		return true
@@ -347,8 +367,12 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 		return true
 	}
 	s, ok := v.rs.requested(p.Sector, p.Size)
-	if !ok || cmd == wire.CmdRSIsInSync {
+	if !ok || cmd == wire.CmdRSIsInSync && v.rs.csums == 0 {
 		return false
+	}
+	if cmd == wire.CmdRSIsInSync {
+		v.rs.same += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.markIn(s.start, s.end-s.start)
 	}
 	if cmd == wire.CmdNegRSDReply {
 		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit

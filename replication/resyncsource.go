@@ -1,29 +1,38 @@
 package replication
 
 import (
+	"bytes"
+
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
 
-// flushSource puts everything this node has written on stable storage before the first
+// flushBefore puts everything this node has written on stable storage before the first
 // resync read. A Secondary that becomes source has no activity log for it: a
 // block served from its volatile cache, with the bit cleared on both nodes, would be
-// lost with its power and nobody would know (R22).
-func (v *volume) flushSource() {
+// lost with its power and nobody would know (R22). The same holds for a target whose
+// blocks turn out to be equal already.
+func (v *volume) flushBefore() {
 	if !v.cfg.DiskFlushes {
 		v.rs.ready = true
 		return
 	}
+	v.startFlushes++
 	v.flushIO(classRSSource, v.index())
 }
 
-func (v *volume) sourceFlushed(err DiskError) {
+// flushedBefore: such a flush has returned. One that an earlier resync has started says
+// nothing about what was written since.
+func (v *volume) flushedBefore(err DiskError) {
+	v.startFlushes--
 	if err != DiskOK {
 		v.localError(OpFlush, 0, 0)
 		return
 	}
-	v.rs.ready = true
-	v.r.restless = true
+	if v.startFlushes == 0 {
+		v.rs.ready = true
+		v.r.restless = true
+	}
 }
 
 // startSyncRead serves a resync read when no application write is in progress on its
@@ -47,15 +56,16 @@ func (v *volume) retryBlocked() {
 	for _, i := range list {
 		if !v.writesLocally() {
 			v.r.peer.list[i].failed = true
-			v.answerSyncRead(i)
+			v.answerSyncRead(i, &Event{})
 			continue
 		}
 		v.startSyncRead(i)
 	}
 }
 
-// answerSyncRead sends a resync block.
-func (v *volume) answerSyncRead(i uint32) {
+// answerSyncRead sends a resync block, unless the target has it already, or it has no
+// data.
+func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	r := v.r
 	p := &r.peer.list[i]
 	v.rs.busy = without(v.rs.busy, i)
@@ -67,6 +77,11 @@ func (v *volume) answerSyncRead(i uint32) {
 	case p.failed:
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
 	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS:
+	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
+		v.inSyncAlready(p)
+	case p.thin && ev.Zero:
+		v.rs.unacked = append(v.rs.unacked, span{start: p.sector, end: p.end()})
+		v.sendDeallocated(p)
 	default:
 		v.rs.unacked = append(v.rs.unacked, span{start: p.sector, end: p.end()})
 		r.sendReply(wire.CmdRSDataReply, p)

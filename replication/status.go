@@ -23,6 +23,7 @@ type VolumeStatus struct {
 	UUIDs        metadata.UUIDs
 	ResyncTotal  uint64 // blocks at the start of the running resync, 0: none
 	ResyncFailed uint64
+	ResyncSame   uint64 // blocks that were not sent because their checksums are equal
 	ResyncSince  Time
 	Verify       VerifyStatus
 	LocalPending int // requests on the own disk
@@ -66,6 +67,7 @@ func (v *volume) status() VolumeStatus {
 	}
 	if v.st.Conn.Resync() {
 		s.ResyncTotal, s.ResyncFailed, s.ResyncSince = v.rs.total, v.rs.failed, v.rs.started
+		s.ResyncSame = v.rs.same
 	}
 	s.Verify = v.verify.status()
 	for i := range v.r.ios.list {

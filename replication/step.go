@@ -91,6 +91,7 @@ type Event struct {
 	// Corrupt: bulk data does not have the digest at the end of Body. The driver knows
 	// the algorithm of a peer from the P_PROTOCOL that it delivers before.
 	Corrupt bool
+	Zero    bool // EvDisk of an FxDisk with TestZero: all bytes read are zero
 
 	// ResolveConflicts: this node accepted the meta socket (spec 3.2).
 	ResolveConflicts bool
@@ -279,7 +280,9 @@ type Effect struct {
 	On      bool
 	Resync  bool // FxDisk: background I/O, application I/O goes first
 	SumOnly bool
-	Sum     wire.Algorithm
+	// TestZero: FxDisk, OpRead: report in Event.Zero whether all bytes are zero.
+	TestZero bool
+	Sum      wire.Algorithm
 
 	Vol    uint16
 	Gen    uint32

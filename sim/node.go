@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"runtime/debug"
+	"slices"
 
 	"github.com/replblk/replblk/activitylog"
 	"github.com/replblk/replblk/metadata"
@@ -84,17 +85,23 @@ func (n *node) state() state.State {
 
 func (n *node) config() replication.Config {
 	o := &n.w.opt
-	integrity := ""
-	if o.Integrity {
-		integrity = "crc32c"
+	digest := func(on bool) string {
+		if on {
+			return "crc32c"
+		}
+		return ""
+	}
+	granularity := uint32(0)
+	if o.Thin {
+		granularity = 32 << 10
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
 		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
-		VerifyAlg: "crc32c", IntegrityAlg: integrity,
+		VerifyAlg: digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{
 			OnIOError: replication.OnErrorDetach, Fencing: state.DontCare, DiskFlushes: true, MDFlushes: true,
-			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate,
+			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate, DiscardGranularity: granularity,
 		}},
 	}
 }
@@ -308,6 +315,7 @@ func (n *node) diskDone(io *diskIO, err replication.DiskError) {
 		if io.fx.Sum != 0 {
 			ev.Body = digestOf(io.mem)
 		}
+		ev.Zero = io.fx.TestZero && !slices.ContainsFunc(io.mem, func(v uint64) bool { return v != 0 })
 		if !io.fx.SumOnly {
 			ev.Buf = n.newBuf(io.mem)
 		}

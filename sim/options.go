@@ -41,6 +41,8 @@ type Options struct {
 	Grow                                     replication.Time // growth of disks, resize
 	Room                                     uint64           // sectors by which disks grow at most
 	Integrity                                bool             // data-integrity-alg, and a network that changes data
+	Csums                                    bool             // checksum-based resyncs
+	Thin                                     bool             // thin resyncs
 }
 
 // draw makes options from a seed.
@@ -64,6 +66,8 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.BlankPeer = r.IntN(12) == 0
 	o.Rot = r.IntN(8) == 0
 	o.Integrity = r.IntN(8) == 0
+	o.Csums = r.IntN(4) == 0
+	o.Thin = r.IntN(4) == 0
 	o.HotSpan = 1 << r.IntN(8)
 	o.Depth = 1 + r.IntN(12)
 	o.MaxSectors = 1 << r.IntN(8)

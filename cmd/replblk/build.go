@@ -90,16 +90,13 @@ func (s *section) nodeConfig() (node.Config, error) {
 	return cfg, nil
 }
 
-// unsupported refuses options whose neglect the peer would run into: it would send
-// requests that are not understood, or digests of an algorithm that is not known here.
+// unsupported refuses options whose neglect the peer would run into: it would send digests
+// of an algorithm that is not known here.
 func (s *section) unsupported() error {
 	n := &s.res.Net
-	if n.CsumsAlg != "" {
-		return fmt.Errorf("%s: resource %s: csums-alg %s is not supported yet", s.res.Pos, s.res.Name, n.CsumsAlg)
-	}
 	for _, o := range []struct {
 		name, value string
-	}{{"data-integrity-alg", n.DataIntegrityAlg}, {"verify-alg", n.VerifyAlg}} {
+	}{{"data-integrity-alg", n.DataIntegrityAlg}, {"verify-alg", n.VerifyAlg}, {"csums-alg", n.CsumsAlg}} {
 		if o.value != "" && wire.AlgorithmOf(o.value) == 0 {
 			return fmt.Errorf("%s: resource %s: %s: no digest algorithm %q here", s.res.Pos, s.res.Name, o.name, o.value)
 		}
@@ -131,6 +128,7 @@ func (s *section) coreConfig() replication.Config {
 		UseRLE:          n.UseRLE,
 		VerifyAlg:       n.VerifyAlg,
 		CsumsAlg:        n.CsumsAlg,
+		CsumsAfterCrash: n.CsumsAfterCrashOnly,
 		IntegrityAlg:    n.DataIntegrityAlg,
 		SuspendOnNoData: s.res.Options.OnNoDataAccessible == config.OnNoDataSuspendIO,
 	}
@@ -157,6 +155,8 @@ func volumeConfig(v *config.Volume) replication.VolumeConfig {
 		FillTargetSector: d.FillTargetSectors,
 		MaxRateKiB:       d.MaxRateKiB,
 		MinRateKiB:       d.MinRateKiB,
+
+		DiscardGranularity: d.DiscardGranularityBytes,
 	}
 }
 

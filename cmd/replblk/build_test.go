@@ -13,8 +13,10 @@ func TestUnsupportedOptionsAreRefused(t *testing.T) {
 	for option, set := range map[string]func(*config.Resource){
 		"data-integrity-alg": func(r *config.Resource) { r.Net.DataIntegrityAlg = "sha3-256" },
 		"verify-alg":         func(r *config.Resource) { r.Net.VerifyAlg = "sha3-256" },
-		"csums-alg":          func(r *config.Resource) { r.Net.CsumsAlg = "sha256" },
-		"":                   func(r *config.Resource) { r.Net.VerifyAlg, r.Net.DataIntegrityAlg = "sha256", "crc32c" },
+		"csums-alg":          func(r *config.Resource) { r.Net.CsumsAlg = "sha3-256" },
+		"": func(r *config.Resource) {
+			r.Net.VerifyAlg, r.Net.DataIntegrityAlg, r.Net.CsumsAlg = "sha256", "crc32c", "md5"
+		},
 	} {
 		r := &config.Resource{Name: "r0", Pos: config.Pos{File: "r0.res", Line: 1, Col: 10}}
 		set(r)

@@ -1,0 +1,124 @@
+package replication
+
+import (
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// checksumBlocks is how many blocks the target asks about at a time in a checksum-based
+// resync. One block that differs has all of them sent, so this is less than otherwise.
+const checksumBlocks = 8
+
+// csumsAlg is the algorithm of csums-alg.
+func (r *Resource) csumsAlg() wire.Algorithm { return wire.AlgorithmOf(r.cfg.CsumsAlg) }
+
+// chooseChecksums decides at the start of a resync whether the target sends checksums of
+// its blocks instead of asking for the data at once (spec 9.2).
+func (v *volume) chooseChecksums() {
+	if v.r.session().Version < 89 || v.r.cfg.CsumsAfterCrash && !v.crashed {
+		return
+	}
+	if v.rs.csums = v.r.csumsAlg(); v.rs.csums != 0 {
+		// A block that is equal already is never written by this resync: it must not be
+		// only in the cache of the disk when the bit is cleared.
+		v.flushBefore()
+	}
+}
+
+// requestLimit is the largest request in blocks.
+func (v *volume) requestLimit() uint64 {
+	switch {
+	case v.rs.csums != 0:
+		return checksumBlocks
+	case v.thin(v.cfg.DiscardGranularity):
+		return v.requestUnit()
+	default:
+		return uint64(min(v.r.session().MaxRequest(), wire.MaxRequest100)) / bitmap.BlockSize
+	}
+}
+
+// requestUnit is what a request must not cross a multiple of, in blocks.
+func (v *volume) requestUnit() uint64 {
+	if v.rs.csums == 0 && v.thin(v.cfg.DiscardGranularity) {
+		return uint64(v.cfg.DiscardGranularity) / bitmap.BlockSize
+	}
+	return 1
+}
+
+// startChecksum reads blocks that were locked for their checksum.
+func (v *volume) startChecksum(s span) {
+	i := v.r.peer.alloc()
+	v.r.peer.list[i] = peerReq{kind: peerChecksum, op: OpRead, vol: v, sector: s.start, size: uint32((s.end - s.start) << 9),
+		owner: s.owner, sum: v.rs.csums}
+	v.peerIO(i)
+}
+
+// checksummed sends the checksum. What cannot be read stays out of sync.
+func (v *volume) checksummed(i uint32, digest []byte) {
+	r := v.r
+	p := &r.peer.list[i]
+	s, ok := v.rs.requested(p.sector, p.size)
+	switch {
+	case !ok || p.orphan || s.owner != p.owner || !r.conn.established(): // the resync it belonged to is over
+	case p.failed:
+		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.rs.rate.answered += s.end - s.start
+		v.settleRequest(s)
+	default:
+		off := r.open(wire.CmdCsumRSRequest, v.num, wire.BlockRequestSize+uint32(len(digest)))
+		r.fx.Buf = (&wire.BlockRequest{Sector: p.sector, BlockID: wire.ResyncID, Size: p.size}).AppendTo(r.fx.Buf)
+		r.fx.Buf = append(r.fx.Buf, digest...)
+		r.close(DataSocket, off)
+	}
+	r.dropPeer(i)
+}
+
+// decodeRead decodes a request for data. With P_CSUM_RS_REQUEST comes the digest of what
+// the target has; it is nil otherwise.
+func (v *volume) decodeRead(ev *Event) (q wire.BlockRequest, digest []byte, ok bool) {
+	rd := wire.NewReader(ev.Cmd, ev.Body)
+	q.DecodeFrom(&rd)
+	if ev.Cmd == wire.CmdCsumRSRequest {
+		digest = append(digest, rd.Rest()...)
+		alg := v.r.csumsAlg()
+		ok = alg != 0 && len(digest) == alg.Size()
+	}
+	return q, digest, rd.Finish() == nil && (ok || ev.Cmd != wire.CmdCsumRSRequest)
+}
+
+// inSyncAlready tells the target that its blocks are as they should be.
+func (v *volume) inSyncAlready(p *peerReq) {
+	v.markIn(p.sector, p.sectors())
+	v.rs.same += (p.sectors() + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+	v.sendAck(wire.CmdRSIsInSync, p.sector, p.blockID, p.size)
+	v.sourceEnd()
+}
+
+// thin says whether a request of the given size may be answered with "no data".
+func (v *volume) thin(size uint32) bool {
+	return size != 0 && size == v.cfg.DiscardGranularity && size%bitmap.BlockSize == 0 && size <= v.r.session().MaxRequest() &&
+		v.r.session().Features.Has(wire.FeatureThinResync) && v.disk != nil && v.disk.info.Discard
+}
+
+// sendDeallocated answers a thin request for a range without data.
+func (v *volume) sendDeallocated(p *peerReq) {
+	off := v.r.open(wire.CmdRSDeallocated, v.num, wire.BlockDescSize)
+	v.r.fx.Buf = (&wire.BlockDesc{Sector: p.sector, Size: p.size}).AppendTo(v.r.fx.Buf)
+	v.r.close(DataSocket, off)
+}
+
+// deallocated handles P_RS_DEALLOCATED: what was asked for has no data at the source. It
+// is zeroed here, and acknowledged as if it had been sent.
+func (v *volume) deallocated(ev *Event) bool {
+	var d wire.BlockDesc
+	if !decode(ev.Cmd, ev.Body, &d) || !v.inside(d.Sector, d.Size) {
+		return false
+	}
+	if v.st.Conn == state.SyncTarget || v.st.Conn == state.PausedSyncT {
+		if !v.thin(d.Size) {
+			return false
+		}
+	}
+	return v.resynced(d.Sector, d.Size, 0)
+}
