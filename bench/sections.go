@@ -260,7 +260,8 @@ func setConnected(ctx context.Context, nodes []*daemon, on bool) error {
 	return nodes[0].wait(ctx, func(r *control.Resource) bool { return r.Connection == "Connected" })
 }
 
-// fill writes the volume once from the start to the end.
+// fill writes the volume once from the start to the end, and flushes it: a plain copy
+// reads from a file on stable storage too, and needs not make it so.
 func fill(ctx context.Context, uri string, size int64) error {
 	j := job{Name: "fill", rw: "write", block: 1 << 20, depth: 4}
 	argv := fioArgs(j, uri, size, time.Second)
@@ -272,7 +273,7 @@ func fill(ctx context.Context, uri string, size int64) error {
 			once = append(once, a)
 		}
 	}
-	return runQuiet(ctx, once)
+	return runQuiet(ctx, append(once, "--end_fsync=1"))
 }
 
 func (r *runner) plainOnce(ctx context.Context, p place, from, to string, n int64) (time.Duration, error) {

@@ -58,6 +58,7 @@ func (v *volume) startResync() {
 	v.rs.total = v.disk.bm.Weight()
 	v.rs.started, v.rs.lastPages = v.r.now, v.r.now
 	v.rs.rate.reset(int(v.cfg.PlanAheadTenths))
+	v.rs.rate.tick(&v.cfg) // not to wait for the next tick with the first request
 	e := v.r.note(v, NoteResyncStart)
 	e.Sector = v.rs.total
 }
