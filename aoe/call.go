@@ -134,6 +134,9 @@ func (n *Counters) count(c *call) {
 
 // reply answers with the first n bytes of the frame, whose argument is in place.
 func (c *call) reply(n int) {
+	if c.hdr.Command != CommandATA {
+		c.target.tellChange(c.sender, c.frame.pool)
+	}
 	c.hdr.Flags, c.hdr.Error = 0, 0
 	c.send(n)
 }

@@ -193,4 +193,5 @@ func (t *Target) Advertise(s Sender, pool *FramePool) {
 		f.finish(t.putConfig(f.buf, s.MTU(), ConfigRead))
 		s.Send(f)
 	}
+	t.tell(s, pool)
 }

@@ -10,8 +10,9 @@ import (
 )
 
 // CommandPeer is spoken between the two ends of a virtual address, never to an
-// initiator: a request that arrived at the end that has stopped, for the one that
-// serves. It is one of the codes that are left to vendors.
+// initiator. It is one of the codes that are left to vendors. Its requests hand a
+// frame that arrived at the end that has stopped to the one that serves; for its
+// responses see peerState.
 //
 //	offset  size  field
 //	    24     1  peerForward

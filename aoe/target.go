@@ -73,8 +73,9 @@ type Options struct {
 	// initiator has repeated it by then. 0 means DefaultMaxAge.
 	MaxAge time.Duration
 
-	// OnState is called after a request changed the state, in order, with the
-	// target locked: it must not block or call the target.
+	// OnState is called after a request or the other end changed the state, in
+	// order, before the answer. The target is locked: it must not call it, and
+	// whatever else it does keeps everybody waiting.
 	OnState func(State)
 	// Virtual: the target's addresses move between the ends of a mirror.
 	Virtual bool
@@ -148,6 +149,9 @@ type Target struct {
 	successor     bool        // while Holding: the other end serves
 	asking        int         // calls of Port.Ask in progress
 	heard         []MAC       // stations that answered for our address meanwhile
+	serial        uint16      // of the last time the state was told
+	untold        bool        // the state has changed since
+	heardState    [numShares]assembly
 	queue
 }
 
@@ -201,6 +205,10 @@ func (s *State) check() error {
 	return nil
 }
 
+func (s *State) equal(o State) bool {
+	return bytes.Equal(s.Config, o.Config) && slices.Equal(s.Mask, o.Mask) && slices.Equal(s.Reserve, o.Reserve)
+}
+
 func orDefault[T int | time.Duration](v, def T) T {
 	if v <= 0 {
 		return def
@@ -251,8 +259,12 @@ func (t *Target) SetState(s State) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.config, t.mask, t.reserve = bytes.Clone(s.Config), slices.Clone(s.Mask), slices.Clone(s.Reserve)
+	t.setStateLocked(s)
 	return nil
+}
+
+func (t *Target) setStateLocked(s State) {
+	t.config, t.mask, t.reserve = bytes.Clone(s.Config), slices.Clone(s.Mask), slices.Clone(s.Reserve)
 }
 
 func (t *Target) stateLocked() State {
@@ -260,6 +272,7 @@ func (t *Target) stateLocked() State {
 }
 
 func (t *Target) changedLocked() {
+	t.untold = true
 	if t.onState != nil {
 		t.onState(t.stateLocked())
 	}
@@ -288,7 +301,11 @@ func (t *Target) Handle(f *Frame, s Sender) {
 // handle is Handle after the header was read.
 func (t *Target) handle(f *Frame, s Sender, h *Header) {
 	if h.Flags&FlagResponse != 0 {
-		t.sawResponse(h, s)
+		if h.Command == CommandPeer {
+			t.hear(f.Bytes(), h, s)
+		} else {
+			t.sawResponse(h, s)
+		}
 		f.Release()
 		return
 	}

@@ -14,14 +14,15 @@ type Address struct {
 }
 
 // Filter says which AoE frames a socket receives. Responses to config queries
-// always pass: they tell of other targets with the same address.
+// always pass: they tell of other targets with the same address. So do responses of
+// the command that the ends of a mirror talk to each other with.
 //
 //	offset  size  field that the filter reads
 //	    12     2  Ethernet type
 //	    14     1  0x08 is the response flag
 //	    16     2  shelf, 0xffff is any
 //	    18     1  slot, 0xff is any
-//	    19     1  command, 1 is query config
+//	    19     1  command, 1 is query config, 0xf0 that of the two ends
 type Filter struct {
 	// Targets are the addresses whose requests pass, wildcards included. With
 	// more than maxFilterTargets, requests to any address pass.
@@ -50,9 +51,10 @@ func (f Filter) instructions() []bpf.Instruction {
 	}
 	prog = append(prog,
 		bpf.LoadAbsolute{Off: 14, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x08, SkipTrue: 4},
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x08, SkipTrue: 5},
 		bpf.LoadAbsolute{Off: 19, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 1, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 1, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0xf0, SkipTrue: 1},
 		reject,
 		accept,
 	)

@@ -36,6 +36,8 @@ func TestFilter(t *testing.T) {
 		{"other type", two, frame(0x0800, 0x10, 7, 3, 0), false},
 		{"response", two, frame(0x88a2, 0x18, 7, 3, 0), false},
 		{"config response", two, frame(0x88a2, 0x18, 7, 3, 1), true},
+		{"response between the ends", two, frame(0x88a2, 0x18, 7, 3, 0xf0), true},
+		{"standby: request between the ends", Filter{}, frame(0x88a2, 0x10, 7, 3, 0xf0), false},
 		{"too short", two, frame(0x88a2, 0x10, 7, 3, 0)[:15], false},
 		{"standby: request", Filter{}, frame(0x88a2, 0x10, 7, 3, 0), false},
 		{"standby: config response", Filter{}, frame(0x88a2, 0x18, 7, 3, 1), true},

@@ -121,13 +121,9 @@ func aoeAddresses(cfg *config.AoETarget) ([]aoe.MAC, error) {
 }
 
 func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport, error) {
-	st := aoe.State{Config: []byte(cfg.ConfigString)}
-	for _, s := range cfg.MACs {
-		mac, err := aoe.ParseMAC(s)
-		if err != nil {
-			return nil, err
-		}
-		st.Mask = append(st.Mask, mac)
+	st, err := aoeState(cfg)
+	if err != nil {
+		return nil, err
 	}
 	addrs, err := aoeAddresses(cfg)
 	if err != nil {
@@ -139,8 +135,14 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		// The same on both nodes, so that an initiator sees one disk.
 		Identity: aoe.Identity{Serial: m.name() + "/" + strconv.Itoa(int(cfg.Volume)), Firmware: "replblk", Model: "replblk " + m.name()},
 		State:    st,
-		Standby:  true,
-		Virtual:  cfg.Address != config.AoEAddressOwn,
+		Permit:   aoePermit(cfg),
+		OnState: func(st aoe.State) {
+			if err := keepAoEState(cfg.StateFile, st); err != nil {
+				log.Error("what an initiator has set will be lost", "aoe", cfg.Name, "err", err)
+			}
+		},
+		Standby: true,
+		Virtual: cfg.Address != config.AoEAddressOwn,
 		OnConflict: func(mac aoe.MAC, silent bool) {
 			if silent {
 				log.Error("the other node serves this target too: silent until replblk primary", "aoe", cfg.Name, "address", mac.String())

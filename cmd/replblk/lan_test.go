@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,6 +68,13 @@ func (n lan) pair(t *testing.T, more string) (a, b *host) {
 	loopback := regexp.MustCompile(`(on (\w) \{ address )127\.0\.0\.1:\d+`)
 	for _, h := range []*host{a, b} {
 		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
+		conf, err := os.ReadFile(h.path(".conf"))
+		if err == nil {
+			err = os.WriteFile(h.path(".conf"), bytes.ReplaceAll(conf, []byte("NODE"), []byte(h.name)), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		h.editRes(func(s string) string {
 			return loopback.ReplaceAllStringFunc(s, func(m string) string {
 				sub := loopback.FindStringSubmatch(m)
@@ -235,4 +244,44 @@ func TestAoESwitch(t *testing.T) {
 		}
 		s.verify()
 	}
+}
+
+// TestAoEListsSurvive: a full reserve list and a mask that a client has set are there
+// after the active node was killed, and after both nodes were restarted.
+func TestAoEListsSurvive(t *testing.T) {
+	n := newLAN(t, 9000)
+	dir := t.TempDir()
+	a, b := n.pair(t, "permit reserve; permit mask; state-file \""+dir+"/NODE.json\";")
+	s := n.station(t, 2)
+	c := aoetest.NewClient(s.link, 1, 1)
+	c.Target = s.target
+	own := aoe.MAC(s.link.HardwareAddr())
+	all := []aoe.MAC{own}
+	for i := range aoe.MaxMACs - 1 {
+		all = append(all, aoe.MAC{2, 1, 1, 1, 0, byte(i)})
+	}
+	if _, err := c.Reserve(aoe.ReserveSet, all...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mask(aoe.MaskEdit, aoe.Directive{Command: aoe.DirectiveAdd, MAC: own}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		t.Helper()
+		r, err := c.Reserve(aoe.ReserveRead)
+		if err != nil || !slices.Equal(r.MACs, all) {
+			t.Errorf("%s: %d reserved, %v", when, len(r.MACs), err)
+		}
+		m, err := c.Mask(aoe.MaskRead)
+		if err != nil || len(m.Directives) != 1 || m.Directives[0].MAC != own {
+			t.Errorf("%s: mask %+v, %v", when, m, err)
+		}
+	}
+	a.end(syscall.SIGKILL)
+	b.takeover()
+	check("after the failover")
+	b.end(syscall.SIGTERM)
+	b.start()
+	b.takeover()
+	check("after a restart")
 }

@@ -124,7 +124,21 @@ type AoETarget struct {
 	MACs         []string
 	ReadOnly     bool
 	ConfigString string
+	// Permit is what initiators may set: AoEPermit words.
+	Permit []string
+	// StateFile keeps what they have set; the default is in AoEStateDir.
+	StateFile string
 }
+
+// AoEStateDir is where what initiators have set is kept.
+const AoEStateDir = "/var/lib/replblk"
+
+// Words of aoe permit.
+const (
+	AoEPermitConfig  = "config-string"
+	AoEPermitMask    = "mask"
+	AoEPermitReserve = "reserve"
+)
 
 // Words of aoe address. A virtual address moves between the nodes with the role.
 const (
@@ -264,6 +278,13 @@ func daemonSection(kind string) *section {
 		return nil
 	}
 	return daemonSections[i]
+}
+
+// defaults fills in what depends on another field.
+func (t *AoETarget) defaults() {
+	if t.StateFile == "" {
+		t.StateFile = fmt.Sprintf("%s/aoe-%d.%d.json", AoEStateDir, t.Shelf, t.Slot)
+	}
 }
 
 // defaults fills in what depends on another field.

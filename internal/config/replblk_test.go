@@ -19,7 +19,7 @@ func TestDaemonAll(t *testing.T) {
 		t.Errorf("nbd plain, mostly defaults: %+v", p)
 	}
 	if a.Shelf != 1 || a.Slot != 2 || len(a.Interfaces) != 2 || len(a.MACs) != 2 || a.ReadOnly || a.ConfigString != "hello there" ||
-		a.Address != "02:00:00:00:01:02" {
+		a.Address != "02:00:00:00:01:02" || len(a.Permit) != 2 || a.StateFile != "/var/lib/replblk/e1.2" {
 		t.Errorf("aoe: %+v", a)
 	}
 	if len(d.Metrics.Listen) != 2 || d.Control.Socket != "/run/replblk/other" || d.Log.Level != LogDebug || d.TLS.CA == "" ||

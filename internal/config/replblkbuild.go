@@ -49,6 +49,8 @@ var aoeSpecs = []spec[AoETarget]{
 	repeated("mac", isMAC, func(o *AoETarget) *[]string { return &o.MACs }),
 	boolean("read-only", "no", func(o *AoETarget) *bool { return &o.ReadOnly }),
 	text("config-string", anyText, func(o *AoETarget) *string { return &o.ConfigString }),
+	repeated("permit", isAoEPermit, func(o *AoETarget) *[]string { return &o.Permit }),
+	text("state-file", isAbsPath, func(o *AoETarget) *string { return &o.StateFile }),
 }
 
 var backingSpecs = []spec[BackingChoice]{
@@ -146,6 +148,7 @@ func (b *daemonBuilder) add(blk *daemonBlock) {
 	case "aoe":
 		t := &AoETarget{Name: name, Pos: pos}
 		apply(aoeSpecs, blk.settings, t)
+		t.defaults()
 		d.AoE = append(d.AoE, t)
 	case "resource":
 		c := &BackingChoice{Resource: name, Pos: pos}
@@ -246,6 +249,13 @@ func isAoEAddress(s string) string {
 	}
 	if hw, err := net.ParseMAC(s); err != nil || len(hw) != 6 || hw[0]&1 != 0 || strings.Count(s, ":") != 5 {
 		return `virtual, own, or the MAC address of one station, "02:…"`
+	}
+	return ""
+}
+
+func isAoEPermit(s string) string {
+	if !slices.Contains([]string{AoEPermitConfig, AoEPermitMask, AoEPermitReserve}, s) {
+		return oneOf([]string{AoEPermitConfig, AoEPermitMask, AoEPermitReserve})
 	}
 	return ""
 }
