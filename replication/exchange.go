@@ -45,6 +45,9 @@ func (v *volume) tryBitmap() {
 		!v.r.conn.established() || v.disk == nil {
 		return
 	}
+	if v.st.Conn == state.WFBitMapT && !v.mayResync(HandlerBeforeResyncTarget) {
+		return // with our bitmap the source can start, and overwrites the first block
+	}
 	v.xfer.state = xferSending
 	v.xfer.enc = bitmap.NewEncoder(v.disk.bm, wire.HeaderSize(v.r.session().Version), v.r.cfg.UseRLE && v.r.session().Version >= 90)
 	v.r.conn.held.on = true
@@ -140,6 +143,9 @@ func (v *volume) bitmapsExchanged() {
 // must be on disk before the target hears of it: after a crash the handshake
 // finds out by it what the target is (spec 7.4, rules 34 to 37, 70 and 71).
 func (v *volume) makeSyncUUID() {
+	if !v.mayResync(HandlerBeforeResyncSource) {
+		return
+	}
 	u := &v.disk.sb.UUIDs
 	u.RotateSet(metadata.SlotBitmap, u.SyncUUID(v.r.random()), v.st.Role == state.Primary)
 	v.superChanged()
@@ -163,7 +169,6 @@ func (v *volume) becomeSource() {
 	v.xfer.grown = false
 	v.startResync()
 	v.force(next)
-	r.handler(v, HandlerBeforeResyncSource)
 	v.flushBefore()
 }
 
@@ -197,10 +202,9 @@ func (v *volume) asksToBeTarget() bool {
 
 // becomeTarget starts the resync.
 func (v *volume) becomeTarget() {
-	if v.st.Conn != state.WFSyncUUID || v.disk == nil {
+	if v.st.Conn != state.WFSyncUUID || v.disk == nil || !v.mayResync(HandlerBeforeResyncTarget) {
 		return
 	}
-	v.r.handler(v, HandlerBeforeResyncTarget)
 	v.startResync()
 	v.chooseChecksums()
 	next := v.st

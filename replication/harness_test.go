@@ -56,6 +56,8 @@ type testNode struct {
 	moves    int
 	moveErr  DiskError
 	thin     bool // the disk can discard
+	exit     int  // of the handlers that run before a resync
+	silent   bool // they do not end
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -299,6 +301,9 @@ func (n *testNode) execute(e *Effect) {
 		n.move()
 	case FxHandler:
 		n.handlers = append(n.handlers, *e)
+		if e.IO.class() == classVeto && !n.silent {
+			n.post(Event{Kind: EvHandler, IO: e.IO, Exit: n.exit})
+		}
 	case FxNote:
 		n.notes = append(n.notes, *e)
 		n.p.printf("%s: note %v", n.name, e.Note)

@@ -18,6 +18,7 @@ const (
 	classRSSource            // flush before the first read of a resync: volume index
 	classDetach              // last flush of a disk: volume index
 	classFence               // the fence-peer handler
+	classVeto                // a handler that may prevent a resync: volume index
 
 	classShift = 24
 	indexMask  = 1<<classShift - 1

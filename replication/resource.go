@@ -67,6 +67,7 @@ type volume struct {
 	detachTokens []uint64 // commands that wait for the volume to be Diskless
 	xfer         exchange
 	rs           resync
+	veto         veto
 	startFlushes int    // flushes before a resync that have not returned
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
@@ -172,8 +173,11 @@ func (r *Resource) dispatch(ev *Event) {
 	case EvMoved:
 		r.metaMoved(ev)
 	case EvHandler:
-		if ev.IO.class() == classFence {
+		switch ev.IO.class() {
+		case classFence:
 			r.fenced(ev.Exit)
+		case classVeto:
+			r.vols[ev.IO.index()].resyncVetted(ev.Exit)
 		}
 	}
 }

@@ -75,6 +75,7 @@ func (v *volume) resetResync() {
 // leaveResync cleans up when a volume leaves the resync states for any reason.
 func (v *volume) leaveResync() {
 	v.era++
+	v.veto.passed = false
 	v.resetResync()
 	v.xfer = exchange{}
 	v.r.conn.unhold(v.r)

@@ -388,6 +388,7 @@ const (
 	NoteMoveFailed
 	NoteFreshSpace
 	NoteCorrupt // Sector, Size
+	NoteVetoed  // Token: exit code
 )
 
 var noteTexts = [...]string{
@@ -419,6 +420,7 @@ var noteTexts = [...]string{
 	NoteMoveFailed:        "metadata could not be moved to the new end of the device",
 	NoteFreshSpace:        "both disks have grown while the nodes were apart: connecting again to copy the new space",
 	NoteCorrupt:           "data from the peer does not match its digest, connection dropped",
+	NoteVetoed:            "the handler that runs before a resync does not want it, connection refused",
 }
 
 // String returns the remark, lower case, without values.

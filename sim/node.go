@@ -276,7 +276,21 @@ func (n *node) effect(e *replication.Effect) {
 	case replication.FxMove:
 		n.w.fail("node %s: external metadata is to be moved", nodeName(n.id))
 	case replication.FxHandler:
+		if e.IO != 0 {
+			n.handler(e.IO)
+		}
 	}
+}
+
+// handler runs a handler that may prevent something, and sometimes does.
+func (n *node) handler(io replication.IOID) {
+	exit := 0
+	if !n.w.healing && n.w.rng.IntN(20) == 0 {
+		exit = 1
+	}
+	n.schedule(between(n.w.rng, 1, 20*replication.Millisecond), func() {
+		n.step(&replication.Event{Kind: replication.EvHandler, IO: io, Exit: exit})
+	})
 }
 
 // disk carries out a data operation of the core.

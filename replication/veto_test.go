@@ -1,0 +1,113 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/replication/state"
+)
+
+// outdated makes a pair whose b has missed writes of a, and is about to connect.
+func outdated(t *testing.T) (p *pair, a, b *testNode) {
+	t.Helper()
+	p = newPair(fastResync(), fastResync())
+	a, b = establish(t, p)
+	b.admin(Admin{Kind: AdminDisconnect})
+	p.settle()
+	a.request(OpWrite, 0, 4096, 7)
+	p.tick(2)
+	b.admin(Admin{Kind: AdminConnect})
+	return p, a, b
+}
+
+func (n *testNode) asked(h Handler) (times int) {
+	for _, e := range n.handlers {
+		if e.Handler == h {
+			times++
+		}
+	}
+	return times
+}
+
+func TestHandlersBeforeAResync(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		source, target int // exit codes
+		resync         bool
+	}{
+		{"both agree", 0, 0, true},
+		{"the source's is 3", 3, 0, true},
+		{"the source's vetoes", 1, 0, false},
+		{"the target's vetoes", 0, 1, false},
+		{"the target's is 3", 0, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, a, b := outdated(t)
+			a.exit, b.exit = c.source, c.target
+			p.tick(3)
+			if c.resync {
+				p.resynced(t)
+			} else {
+				if s := b.r.State(0); s.Conn >= state.Connected || b.data[0] != 0 || s.Disk < state.Outdated {
+					t.Errorf("b is %v, data %d", s, b.data[0])
+				}
+				if (a.r.State(0).Conn == state.StandAlone) != (c.source > 0) || (b.r.State(0).Conn == state.StandAlone) != (c.target > 0) {
+					t.Errorf("a is %v, b is %v", a.r.State(0), b.r.State(0))
+				}
+				a.exit, b.exit = 0, 0
+				for _, n := range p.nodes {
+					n.admin(Admin{Kind: AdminConnect})
+				}
+				p.tick(3)
+				p.resynced(t)
+			}
+			if got := b.asked(HandlerAfterResyncTarget); got != 1 {
+				t.Errorf("after-resync-target ran %d times", got)
+			}
+		})
+	}
+}
+
+func TestInvalidateAsksTheHandlers(t *testing.T) {
+	p := newPair(fastResync(), fastResync())
+	a, b := establish(t, p)
+	b.admin(Admin{Kind: AdminInvalidate})
+	p.tick(3)
+	p.resynced(t)
+	if a.asked(HandlerBeforeResyncSource) != 1 || b.asked(HandlerBeforeResyncTarget) != 1 {
+		t.Errorf("asked %d and %d times", a.asked(HandlerBeforeResyncSource), b.asked(HandlerBeforeResyncTarget))
+	}
+}
+
+// TestLateVeto: the handlers of a resync that was cut off end in the middle of the next
+// one. That waits for them and for its own.
+func TestLateVeto(t *testing.T) {
+	for _, slow := range []int{0, 1} {
+		for _, exit := range []int{0, 1} {
+			p, _, b := outdated(t)
+			n := p.nodes[slow]
+			n.silent = true
+			p.tick(3)
+			p.cut()
+			p.tick(15)
+			kind := [...]Handler{HandlerBeforeResyncSource, HandlerBeforeResyncTarget}[slow]
+			if got := n.asked(kind); got != 2 || b.data[0] != 0 {
+				t.Fatalf("asked %d times, data %d\n%s", got, b.data[0], p.take())
+			}
+			n.post(Event{Kind: EvHandler, IO: ioFor(classVeto, 0), Exit: exit})
+			p.tick(2)
+			if b.data[0] != 0 {
+				t.Error("one of two handlers is enough")
+			}
+			n.silent = false
+			n.post(Event{Kind: EvHandler, IO: ioFor(classVeto, 0)})
+			p.tick(3)
+			if exit > 0 {
+				if c := n.r.State(0).Conn; c != state.StandAlone {
+					t.Errorf("vetoed: %v", c)
+				}
+				continue
+			}
+			p.resynced(t)
+		}
+	}
+}
