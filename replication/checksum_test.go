@@ -21,6 +21,7 @@ func (p *pair) resynced(t *testing.T) {
 		p.tick(1)
 	}
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.tick(int(maxEpochAge / (100 * Millisecond))) // the last epoch is confirmed
 	p.equal(t)
 }
 
@@ -163,9 +164,9 @@ func TestThinResync(t *testing.T) {
 	p.settle()
 	a.data[128*9+1] = 42
 	a.data[a.r.vols[0].size-1] = 43
+	p.take()
 	a.admin(Admin{Kind: AdminPrimary, Force: true})
 	p.settle()
-	p.take()
 	p.resynced(t)
 	log := p.take()
 	gone, sent := strings.Count(log, "rs_deallocated"), strings.Count(log, "RSDataReply")

@@ -353,6 +353,8 @@ func (r *Resource) connDown(ev *Event) {
 	r.tl.clear(r)
 	r.peer.drop(r)
 	for _, v := range r.vols {
+		v.era++ // also of a resync that would have started from Connected
+		v.veto.passed = false
 		v.resetResync()
 		v.xfer = exchange{}
 		v.peerUUIDs = peerUUIDs{}

@@ -299,19 +299,19 @@ func (r *Resource) flushesAfter(number uint32) {
 // now: a write, or a barrier.
 func (t *transferLog) oldest(r *Resource) (Time, bool) {
 	for i := range t.closed {
-		if start, ok := r.ios.unanswered(r, &t.closed[i]); ok {
+		if start, ok := r.ios.unanswered(&t.closed[i]); ok {
 			return start, true
 		}
 	}
 	if len(t.closed) > 0 {
 		return t.closed[0].closed, true
 	}
-	return r.ios.unanswered(r, &t.cur)
+	return r.ios.unanswered(&t.cur)
 }
 
 // unanswered returns when the first write of an epoch was sent that the peer owes an
 // acknowledgement for.
-func (t *ioTable) unanswered(r *Resource, e *epoch) (Time, bool) {
+func (t *ioTable) unanswered(e *epoch) (Time, bool) {
 	if e.count == 0 {
 		return 0, false
 	}

@@ -33,7 +33,7 @@ func (v *volume) mayResync(h Handler) bool {
 // loss of the connection, was still running, both must agree.
 func (v *volume) resyncVetted(exit int) {
 	t := &v.veto
-	if (v.st.Conn == state.WFBitMapS || v.st.Conn == state.StartingSyncS) && exit == sourceMayProceed {
+	if v.aboutToBeSource() && exit == sourceMayProceed {
 		exit = 0
 	}
 	t.exit = max(t.exit, exit)
@@ -51,11 +51,18 @@ func (v *volume) resyncVetted(exit int) {
 	}
 	t.passed = true
 	v.r.restless = true
-	switch v.st.Conn {
-	case state.WFBitMapS, state.StartingSyncS:
+	switch {
+	case v.aboutToBeSource():
 		v.makeSyncUUID()
-	case state.WFSyncUUID:
+	case v.st.Conn == state.WFSyncUUID:
 		v.becomeTarget()
 	default: // WFBitMapT: the bitmap is sent by tryBitmap
 	}
+}
+
+// aboutToBeSource says whether a resync waits for this node's sync UUID. The one of space
+// that both disks have grown by starts from Connected.
+func (v *volume) aboutToBeSource() bool {
+	c := v.st.Conn
+	return c == state.WFBitMapS || c == state.StartingSyncS || c == state.Connected && v.xfer.grown
 }

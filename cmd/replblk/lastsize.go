@@ -66,7 +66,7 @@ func (l lastSize) write(disk string, sectors, uuid uint64) error {
 // checkResize moves the metadata of a volume whose disk has grown while nobody used it, and
 // notes the size. oldSectors is the size that it had, 0 if the noted one counts.
 func checkResize(vol *config.Volume, dir string, oldSectors uint64) (moved bool, err error) {
-	l := lastSizeOf(dir, uint32(vol.Minor))
+	l := lastSizeOf(dir, vol.Minor)
 	if oldSectors == 0 {
 		if oldSectors, err = l.read(vol.Disk); err != nil {
 			return false, err

@@ -250,7 +250,7 @@ func (m *managed) noteSize(vol uint16, d *measured) {
 		return
 	}
 	v := m.sec.local.Volume(vol)
-	err := lastSizeOf(m.sizeDir, uint32(v.Minor)).write(v.Disk, d.Geometry().Sectors, d.uuid)
+	err := lastSizeOf(m.sizeDir, v.Minor).write(v.Disk, d.Geometry().Sectors, d.uuid)
 	if err != nil {
 		m.log.Debug("size of the disk is not noted", "volume", vol, "err", err)
 	}

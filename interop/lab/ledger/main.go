@@ -71,7 +71,7 @@ func run(dev string, workers, blocks, first int, limit time.Duration, warm uint6
 	if err != nil {
 		return r, fmt.Errorf("open %s: %w", dev, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	l := &load{fd: fd, ledger: aoetest.NewLedger(blocks, blockSectors, 30, uint64(os.Getpid())), last: time.Now(), warm: warm, ready: ready}
 	l.ledger.First = uint64(first * blockSectors)
 	if err := l.erase(); err != nil {
