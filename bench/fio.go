@@ -37,6 +37,9 @@ type sample struct {
 	IOPS float64 `json:"iops"`
 	P50  float64 `json:"p50_us"`
 	P99  float64 `json:"p99_us"`
+	P999 float64 `json:"p999_us,omitempty"`
+	// Repeats counts requests that had to be sent again (AoE).
+	Repeats uint64 `json:"repeats,omitempty"`
 }
 
 // fio's JSON, as far as it is needed.

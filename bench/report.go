@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -190,7 +191,7 @@ func (r *report) sectionTable(w io.Writer, section string) {
 		fmt.Fprint(w, "---:|---:|")
 	}
 	fmt.Fprint(w, "---|---|\n")
-	for _, j := range jobs {
+	for _, j := range slices.Concat(jobs, aoeJobs, durableJobs) {
 		mine, ok := r.medianIOPS(section, ours, j.Name)
 		if !ok {
 			continue
@@ -282,6 +283,9 @@ const ours = "replblk"
 
 // goal is the ratio asked for, 0 if none is.
 func goal(section, peer, job string) float64 {
+	if peer == "vblade" {
+		return aoeGoal(job)
+	}
 	alone := section[:3] == "NBD"
 	depth1 := job == "write 4k q1" || job == "read 4k q1"
 	switch {
@@ -293,5 +297,19 @@ func goal(section, peer, job string) float64 {
 		return map[string]float64{"write 4k q1": 1.3, "write 4k q16": 1.8, "write 4k q64": 2.2, "write 1m seq q4": 1.2}[job]
 	default:
 		return 0
+	}
+}
+
+// aoeGoal is the ratio to Debian's vblade asked for.
+func aoeGoal(job string) float64 {
+	switch {
+	case strings.HasPrefix(job, "durable"):
+		return 4
+	case strings.HasSuffix(job, "w1"):
+		return 1
+	case job == "random write w64":
+		return 2
+	default:
+		return 1.3
 	}
 }

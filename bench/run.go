@@ -22,7 +22,7 @@ func runCommand(ctx context.Context, args []string) error {
 	out := f.String("out", "bench/out", "folder for results.json, results.md and the logs of the servers")
 	program := f.String("replblk", "bin/replblk", "the program to measure")
 	quick := f.Bool("quick", false, "three minutes instead of twenty-five: tmpfs only, short runs")
-	only := f.String("only", "alone,mirror,resync,big", "sections to measure")
+	only := f.String("only", "alone,mirror,resync,aoe,big", "sections to measure")
 	places := f.String("places", "", "places to measure, of tmpfs and disk")
 	reps := f.Int("reps", 0, "number of alternating runs")
 	runtime := f.Duration("runtime", 0, "length of a run")
@@ -96,6 +96,7 @@ func (r *runner) all(ctx context.Context, only []string) error {
 			{"alone", func() error { return r.nbdAlone(ctx, where, "tcp") }},
 			{"mirror", func() error { return r.mirror(ctx, where) }},
 			{"resync", func() error { return r.resync(ctx, where) }},
+			{"aoe", func() error { return r.aoe(ctx, where) }},
 		} {
 			if slices.Contains(only, s.name) {
 				if err := s.run(); err != nil {

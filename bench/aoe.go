@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/replblk/replblk/aoe"
+	"github.com/replblk/replblk/aoe/aoetest"
+	"github.com/replblk/replblk/aoe/packet"
+)
+
+// debianVblade is the peer of the AoE section.
+const debianVblade = "/usr/sbin/vblade"
+
+// aoeJobs are the loads of the AoE section: frames as large as the MTU permits.
+var aoeJobs = []job{
+	{Name: "random read w64", rw: "randread", depth: 64},
+	{Name: "random write w64", rw: "randwrite", depth: 64},
+	{Name: "sequential read w64", rw: "read", depth: 64},
+	{Name: "sequential write w64", rw: "write", depth: 64},
+	{Name: "random read w1", rw: "randread", depth: 1},
+	{Name: "random write w1", rw: "randwrite", depth: 1},
+}
+
+// durableJobs are those with -s, which acknowledges what is durable.
+var durableJobs = []job{
+	{Name: "durable random write w64", rw: "randwrite", depth: 64},
+	{Name: "durable sequential write w64", rw: "write", depth: 64},
+}
+
+// blade is a running AoE target and the initiator's end of its cable.
+type blade struct {
+	name string
+	proc *proc
+	link *packet.Socket
+	ns   [2]string
+}
+
+// aoe measures our vblade beside Debian's, each on a veth pair of its own.
+func (r *runner) aoe(ctx context.Context, where string) error {
+	for _, mtu := range []int{1500, 9000} {
+		for _, mode := range []struct {
+			name string
+			jobs []job
+			opts []string
+		}{{"page cache", aoeJobs, nil}, {"durable", durableJobs, []string{"-s"}}} {
+			section := fmt.Sprintf("AoE, %s, %s, MTU %d", mode.name, where, mtu)
+			if err := r.aoeSection(ctx, where, section, mtu, mode.jobs, mode.opts); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *runner) aoeSection(ctx context.Context, where, section string, mtu int, list []job, opts []string) error {
+	return r.within(where, func(p place) error {
+		var blades []*blade
+		defer func() {
+			for _, b := range blades {
+				b.stop()
+			}
+		}()
+		for i, bin := range []string{filepath.Join(filepath.Dir(p.replblk), "vblade"), debianVblade} {
+			b, err := startBlade(ctx, p, []string{ours, "vblade"}[i], bin, mtu, opts)
+			if err != nil {
+				return err
+			}
+			blades = append(blades, b)
+		}
+		for rep := range r.Reps {
+			for _, j := range list {
+				for i := range blades {
+					b := blades[(i+rep)%len(blades)]
+					got, err := b.measure(ctx, j, mtu, p.size, r.Runtime)
+					if err != nil {
+						return fmt.Errorf("%s, %s: %w", section, b.name, err)
+					}
+					r.report.add(section, b.name, j.Name, rep, got)
+				}
+				r.log("%s, run %d of %d, %s", section, rep+1, r.Reps, j.Name)
+			}
+		}
+		return nil
+	})
+}
+
+func ipCommand(ctx context.Context, args string) error {
+	return runQuiet(ctx, append([]string{"ip"}, strings.Fields(args)...))
+}
+
+func startBlade(ctx context.Context, p place, name, bin string, mtu int, opts []string) (*blade, error) {
+	image, err := p.image(name)
+	if err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("bench%d%s", os.Getpid()%100000, name[:1])
+	b := &blade{name: name, ns: [2]string{id + "s", id + "c"}}
+	for _, args := range []string{
+		"netns add " + b.ns[0], "netns add " + b.ns[1],
+		fmt.Sprintf("-n %s link add srv mtu %d type veth peer name cli netns %s mtu %d", b.ns[0], mtu, b.ns[1], mtu),
+		"-n " + b.ns[0] + " link set srv up", "-n " + b.ns[1] + " link set cli up",
+	} {
+		if err := ipCommand(ctx, args); err != nil {
+			b.stop()
+			return nil, err
+		}
+	}
+	argv := append([]string{"ip", "netns", "exec", b.ns[0], bin, "-b", "64"}, opts...)
+	if b.proc, err = start(ctx, p.run, name, append(argv, "7", "3", "srv", image)...); err == nil {
+		b.link, err = aoetest.OpenIn(b.ns[1], "cli")
+	}
+	if err != nil {
+		b.stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *blade) stop() {
+	if b.link != nil {
+		_ = b.link.Close()
+	}
+	if b.proc != nil {
+		b.proc.stop()
+	}
+	for _, ns := range b.ns {
+		_ = exec.Command("ip", "netns", "del", ns).Run() //nolint:gosec // ours
+	}
+}
+
+// measure runs a job.
+func (b *blade) measure(ctx context.Context, j job, mtu int, size int64, d time.Duration) (sample, error) {
+	c := aoetest.NewClient(b.link, 7, 3)
+	c.Timeout = 200 * time.Millisecond
+	err := errors.New("not asked")
+	for range 25 {
+		if _, err = c.Discover(); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return sample{}, err
+	}
+	count := int(aoe.AdvertisedSectors(mtu))
+	places := int(size / 512 / int64(count))
+	took := make([]time.Duration, 0, 1<<20)
+	next, end := 0, time.Now().Add(d)
+	l := aoetest.Load{
+		Link: b.link, Shelf: 7, Slot: 3, Target: c.Target, Window: j.depth, Sectors: count,
+		Timer: aoetest.Fixed{After: 200 * time.Millisecond, Size: j.depth},
+		Next: func(_ int, r *aoetest.Request) bool {
+			if next++; strings.HasPrefix(j.rw, "rand") {
+				next = rand.IntN(places) //nolint:gosec // a load
+			}
+			r.Write, r.LBA, r.Count = !j.reads(), uint64(next%places*count), uint8(count) //nolint:gosec // small
+			return r.Began.Before(end)
+		},
+		Done: func(_ int, r *aoetest.Request) error {
+			took = append(took, time.Since(r.Began))
+			return nil
+		},
+	}
+	began := time.Now()
+	if err := l.Run(ctx); err != nil {
+		return sample{}, err
+	}
+	elapsed := time.Since(began).Seconds()
+	slices.Sort(took)
+	at := func(permille int) float64 { return float64(took[len(took)*permille/1000].Nanoseconds()) / 1000 }
+	return sample{IOPS: float64(len(took)) / elapsed, P50: at(500), P99: at(990), P999: at(999), Repeats: l.Repeats}, ctx.Err()
+}
