@@ -2,6 +2,7 @@ package aoe
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/replblk/replblk/block"
 )
@@ -154,8 +155,11 @@ func (c *call) send(n int) {
 	h.Flags |= FlagResponse
 	h.put(c.frame.buf)
 	c.frame.finish(n)
-	c.target.counters.Responses.Add(1)
-	c.initiator.Counters.Responses.Add(1)
+	took := time.Since(c.frame.Received)
+	for _, n := range []*Counters{&c.target.counters, &c.initiator.Counters} {
+		n.Responses.Add(1)
+		n.Latency.observe(took)
+	}
 	c.sender.Send(c.frame)
 	c.end()
 }

@@ -63,6 +63,7 @@ type Counters struct {
 	AoEErrors  atomic.Uint64 // answers with FlagError
 	HandedOver atomic.Uint64 // requests passed to the other end of the mirror
 	TakenOver  atomic.Uint64 // requests that the other end has passed to this one
+	Latency    Latency       // of the requests answered
 	InFlight   atomic.Int64  // requests accepted and neither answered nor dropped
 
 	drops [numDropReasons]atomic.Uint64

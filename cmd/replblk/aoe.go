@@ -251,6 +251,10 @@ func (e *aoeExport) snapshot() control.AoE {
 	for _, r := range aoe.DropReasons() {
 		s.Dropped[r.String()] = c.Drops(r)
 	}
+	s.Latency = latency(&c.Latency)
+	for _, ini := range e.target.Initiators() {
+		s.Initiators = append(s.Initiators, initiator(ini))
+	}
 	for i, p := range e.ports {
 		st := p.Status()
 		l := control.AoELink{
@@ -261,6 +265,30 @@ func (e *aoeExport) snapshot() control.AoE {
 			l.Address = e.addrs[i].String()
 		}
 		s.Links = append(s.Links, l)
+	}
+	return s
+}
+
+func initiator(ini *aoe.Initiator) control.AoEInitiator {
+	c := &ini.Counters
+	s := control.AoEInitiator{
+		Address: ini.MAC.String(), Reads: c.Reads.Load(), Writes: c.Writes.Load(), ReadBytes: c.ReadBytes.Load(), WriteBytes: c.WriteBytes.Load(),
+		Errors: c.ATAErrors.Load() + c.AoEErrors.Load(), Duplicates: c.Duplicates.Load(),
+		Dropped: make(map[string]uint64), Latency: latency(&c.Latency),
+	}
+	for _, r := range aoe.DropReasons() {
+		if n := c.Drops(r); n > 0 {
+			s.Dropped[r.String()] = n
+		}
+	}
+	return s
+}
+
+func latency(l *aoe.Latency) control.Latency {
+	buckets, sum := l.Counts()
+	s := control.Latency{Buckets: buckets, Sum: sum.Seconds()}
+	for _, b := range aoe.LatencyBounds() {
+		s.Bounds = append(s.Bounds, b.Seconds())
 	}
 	return s
 }

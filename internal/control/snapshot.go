@@ -191,6 +191,28 @@ type AoE struct {
 	Errors     uint64            `json:"errors"`
 	Duplicates uint64            `json:"duplicates"`
 	Dropped    map[string]uint64 `json:"dropped"` // by reason
+	Latency    Latency           `json:"latency"`
+	Initiators []AoEInitiator    `json:"initiators,omitempty"`
+}
+
+// Latency is a histogram of times, from the arrival of a request to its answer.
+type Latency struct {
+	Bounds  []float64 `json:"bounds"`  // upper bounds in seconds, of all buckets but the last
+	Buckets []uint64  `json:"buckets"` // each counts its own only
+	Sum     float64   `json:"sum"`     // seconds
+}
+
+// AoEInitiator is one station that used a target.
+type AoEInitiator struct {
+	Address    string            `json:"address"` // zeroes: all those beyond the limit of the table
+	Reads      uint64            `json:"reads"`
+	Writes     uint64            `json:"writes"`
+	ReadBytes  uint64            `json:"read-bytes"`
+	WriteBytes uint64            `json:"write-bytes"`
+	Errors     uint64            `json:"errors"`
+	Duplicates uint64            `json:"duplicates"` // retransmissions that met the request in flight
+	Dropped    map[string]uint64 `json:"dropped"`    // by reason, those that occurred
+	Latency    Latency           `json:"latency"`
 }
 
 // AoELink is an interface of an AoE target. The counters are of all its targets.

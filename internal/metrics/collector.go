@@ -85,6 +85,11 @@ func counter(name, help string, labels ...string) metric {
 	return define(prometheus.CounterValue, name, help, labels...)
 }
 
+// histogram has no value type: it is sent by emitter.times.
+func histogram(name, help string, labels ...string) metric {
+	return define(prometheus.UntypedValue, name, help, labels...)
+}
+
 // emitter sends metrics to a scrape.
 type emitter struct{ ch chan<- prometheus.Metric }
 
@@ -105,6 +110,19 @@ func (e emitter) states(m metric, words []string, now string, labels ...string) 
 	for _, w := range words {
 		e.flag(m, w == now, with(labels, w)...)
 	}
+}
+
+// times sends a histogram.
+func (e emitter) times(m metric, h *control.Latency, labels ...string) {
+	below := make(map[float64]uint64, len(h.Bounds))
+	var count uint64
+	for i, n := range h.Buckets {
+		count += n
+		if i < len(h.Bounds) {
+			below[h.Bounds[i]] = count
+		}
+	}
+	e.ch <- prometheus.MustNewConstHistogram(m.desc, count, h.Sum, below, labels...)
 }
 
 func number(n uint16) string { return strconv.Itoa(int(n)) }

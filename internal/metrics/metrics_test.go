@@ -23,7 +23,10 @@ func example() []control.Resource {
 			Resync:   &control.Resync{Total: 4 << 20, Left: 1 << 20, Rate: 1 << 20},
 		}},
 		NBD: []control.NBD{{Name: "r0", Active: 2, Writes: 5}},
-		AoE: []control.AoE{{Shelf: 1, Slot: 2, Dropped: map[string]uint64{"masked": 4, "stale": 0}}},
+		AoE: []control.AoE{{Shelf: 1, Slot: 2, Dropped: map[string]uint64{"masked": 4, "stale": 0},
+			Latency:    control.Latency{Bounds: []float64{0.001, 0.002}, Buckets: []uint64{3, 2, 1}, Sum: 0.5},
+			Links:      []control.AoELink{{Name: "eth1", Up: true}},
+			Initiators: []control.AoEInitiator{{Address: "02:00:00:00:00:01", Dropped: map[string]uint64{"stale": 1}}}}},
 	}}
 }
 
@@ -68,6 +71,10 @@ func TestNames(t *testing.T) {
 		`drbd_resource_handler_runs_total{exit="timeout",handler="fence-peer",name="r0"} 2`,
 		`nbd_requests_total{cmd="write",export="r0",name="r0",volume="0"} 5`,
 		`aoe_dropped_frames_total{name="r0",reason="masked",shelf="1",slot="2",volume="0"} 4`,
+		`aoe_request_seconds_bucket{name="r0",shelf="1",slot="2",volume="0",le="0.002"} 5`,
+		`aoe_request_seconds_count{name="r0",shelf="1",slot="2",volume="0"} 6`,
+		`aoe_interface_up{interface="eth1",name="r0",shelf="1",slot="2",volume="0"} 1`,
+		`aoe_initiator_dropped_frames_total{initiator="02:00:00:00:00:01",name="r0",reason="stale",shelf="1",slot="2",volume="0"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)

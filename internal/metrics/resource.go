@@ -18,6 +18,8 @@ var (
 	peerLabels       = []string{"name", "conn_name", "peer_node_id", "volume"}
 	nbdLabels        = []string{"name", "volume", "export"}
 	aoeLabels        = []string{"name", "volume", "shelf", "slot"}
+	initiatorLabels  = with(aoeLabels, "initiator")
+	linkLabels       = with(aoeLabels, "interface")
 )
 
 func with(base []string, more ...string) []string { return slices.Concat(base, more) }
@@ -88,6 +90,21 @@ var (
 	aoeDuplicate = counter("aoe_duplicate_requests_total", "Requests that repeat one in flight.", aoeLabels...)
 	aoeDropped   = counter("aoe_dropped_frames_total", "Requests left without an answer.", with(aoeLabels, "reason")...)
 	aoeBytes     = counter("aoe_bytes_total", "Data served.", with(aoeLabels, "dir")...)
+	aoeConflicts = counter("aoe_conflicts_total", "Answers of other stations for the target's address.", aoeLabels...)
+	aoeHanded    = counter("aoe_handover_frames_total", "Requests passed to the other node in a planned switch, and taken from it.", with(aoeLabels, "dir")...)
+	aoeLatency   = histogram("aoe_request_seconds", "Time from the arrival of a request to its answer.", aoeLabels...)
+
+	aoeLinkUp       = gauge("aoe_interface_up", "Whether the target is served on the interface.", linkLabels...)
+	aoeLinkLost     = counter("aoe_interface_lost_total", "Times that the interface went away.", linkLabels...)
+	aoeLinkOverruns = counter("aoe_interface_overruns_total", "Frames lost because the socket's buffer was full.", linkLabels...)
+	aoeLinkUnsent   = counter("aoe_interface_unsent_total", "Frames that the interface refused.", linkLabels...)
+
+	aoeIniRequests   = counter("aoe_initiator_requests_total", "Commands completed.", with(initiatorLabels, "cmd")...)
+	aoeIniBytes      = counter("aoe_initiator_bytes_total", "Data served.", with(initiatorLabels, "dir")...)
+	aoeIniErrors     = counter("aoe_initiator_errors_total", "Requests answered with an error.", initiatorLabels...)
+	aoeIniDuplicates = counter("aoe_initiator_duplicate_requests_total", "Requests that repeat one in flight.", initiatorLabels...)
+	aoeIniDropped    = counter("aoe_initiator_dropped_frames_total", "Requests left without an answer.", with(initiatorLabels, "reason")...)
+	aoeIniLatency    = histogram("aoe_initiator_request_seconds", "Time from the arrival of a request to its answer.", initiatorLabels...)
 )
 
 // The words of the state sets.
@@ -205,7 +222,36 @@ func (e emitter) aoe(name string, a *control.AoE) {
 	e.put(aoeDuplicate, float64(a.Duplicates), l...)
 	e.put(aoeBytes, float64(a.ReadBytes), with(l, "read")...)
 	e.put(aoeBytes, float64(a.WriteBytes), with(l, "write")...)
+	e.put(aoeConflicts, float64(a.Conflicts), l...)
+	e.put(aoeHanded, float64(a.HandedOver), with(l, "out")...)
+	e.put(aoeHanded, float64(a.TakenOver), with(l, "in")...)
+	e.times(aoeLatency, &a.Latency, l...)
+	for i := range a.Links {
+		k := &a.Links[i]
+		kl := with(l, k.Name)
+		e.flag(aoeLinkUp, k.Up, kl...)
+		e.put(aoeLinkLost, float64(k.Lost), kl...)
+		e.put(aoeLinkOverruns, float64(k.Overruns), kl...)
+		e.put(aoeLinkUnsent, float64(k.Unsent), kl...)
+	}
+	for i := range a.Initiators {
+		e.initiator(&a.Initiators[i], l)
+	}
 	for _, r := range slices.Sorted(maps.Keys(a.Dropped)) {
 		e.put(aoeDropped, float64(a.Dropped[r]), with(l, r)...)
 	}
+}
+
+func (e emitter) initiator(i *control.AoEInitiator, target []string) {
+	l := with(target, i.Address)
+	e.put(aoeIniRequests, float64(i.Reads), with(l, "read")...)
+	e.put(aoeIniRequests, float64(i.Writes), with(l, "write")...)
+	e.put(aoeIniBytes, float64(i.ReadBytes), with(l, "read")...)
+	e.put(aoeIniBytes, float64(i.WriteBytes), with(l, "write")...)
+	e.put(aoeIniErrors, float64(i.Errors), l...)
+	e.put(aoeIniDuplicates, float64(i.Duplicates), l...)
+	for _, r := range slices.Sorted(maps.Keys(i.Dropped)) {
+		e.put(aoeIniDropped, float64(i.Dropped[r]), with(l, r)...)
+	}
+	e.times(aoeIniLatency, &i.Latency, l...)
 }
