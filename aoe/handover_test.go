@@ -30,6 +30,8 @@ type lanLink struct {
 	stop chan struct{}
 	once sync.Once
 	gone atomic.Bool
+	cut  atomic.Bool // the cable is out
+	seen atomic.Bool // cut, at the last Refresh
 	want atomic.Pointer[Reception]
 	all  bool // a client: takes everything that is for it
 }
@@ -58,6 +60,9 @@ func (l *lanLink) Send(frames [][]byte) (int, error) {
 	n := l.lan
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if l.cut.Load() {
+		return 0, syscall.ENETDOWN
+	}
 	for _, f := range frames {
 		if src := MAC(f[6:12]); n.learned[src] != l {
 			if n.learned[src] != nil {
@@ -67,7 +72,7 @@ func (l *lanLink) Send(frames [][]byte) (int, error) {
 		}
 		to := n.learned[MAC(f[:6])]
 		for _, p := range n.ports {
-			if p != l && (to == nil || to == p) && p.takes(f) {
+			if p != l && !p.cut.Load() && (to == nil || to == p) && p.takes(f) {
 				select {
 				case p.rx <- bytes.Clone(f):
 				default:
@@ -93,14 +98,14 @@ func (l *lanLink) Recv(bufs [][]byte, times []time.Time) (int, error) {
 
 func (l *lanLink) StopRecv() error          { l.once.Do(func() { close(l.stop) }); return nil }
 func (l *lanLink) Listen(r Reception) error { l.want.Store(&r); return nil }
-func (l *lanLink) Up() bool                 { return true }
+func (l *lanLink) Up() bool                 { return !l.cut.Load() }
 func (l *lanLink) MTU() int                 { return 1500 }
 func (l *lanLink) HardwareAddr() [6]byte    { return l.addr }
 func (l *lanLink) Refresh() (bool, error) {
 	if l.gone.Load() {
 		return false, syscall.ENODEV
 	}
-	return false, nil
+	return l.cut.Load() != l.seen.Swap(l.cut.Load()), nil
 }
 
 // end is one end of a mirror: both work on one device.
@@ -417,5 +422,43 @@ func TestOldFramesOfTheSocket(t *testing.T) {
 	w.none(t)
 	if tg.Counters().Drops(DropStale) != 1 {
 		t.Error("not counted")
+	}
+}
+
+// TestCutOff: an end whose cable was out asks before it says a word, and falls silent
+// when the other end serves; when nobody does it goes on, and what came meanwhile is
+// served.
+func TestCutOff(t *testing.T) {
+	n, _, a, b, c := twoEnds(t)
+	plug := func(in bool) {
+		a.link.cut.Store(!in)
+		a.port.Poke()
+	}
+	plug(false)
+	eventually(t, "the cut was not seen", func() bool { return a.link.seen.Load() })
+	plug(true)
+	eventually(t, "no doubt", func() bool { return a.Mode() == Holding })
+	c.write(1, 10, 1)
+	if tag := c.answer(time.Second); tag != 1 || !a.Serving() {
+		t.Fatalf("answer to %d, the end is %v", tag, a.Mode())
+	}
+	plug(false)
+	eventually(t, "the cut was not seen", func() bool { return a.link.seen.Load() })
+	b.SetServing(true)
+	c.write(2, 11, 2)
+	eventually(t, "the address has not moved", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.learned[vmac] == b.link
+	})
+	plug(true)
+	eventually(t, "both serve", func() bool { return a.Mode() == Silent })
+	n.mu.Lock()
+	if n.learned[vmac] != b.link || n.moves != 1 {
+		t.Errorf("the address has moved %d times", n.moves)
+	}
+	n.mu.Unlock()
+	if !b.Serving() || a.quiet.Load() != 1 {
+		t.Errorf("the new end is %v, the old one was silenced %d times", b.Mode(), a.quiet.Load())
 	}
 }

@@ -57,6 +57,22 @@ func (t *Target) Serving() bool { return t.Mode() == Serving }
 // answered; what the device already has is the device's to refuse.
 func (t *Target) SetServing(on bool) {
 	t.mu.Lock()
+	t.setServingLocked(on)
+}
+
+// resume makes the target serve if it holds since epoch. If it does not, somebody
+// else has decided meanwhile.
+func (t *Target) resume(epoch uint64) {
+	t.mu.Lock()
+	if t.mode != Holding || t.holdEpoch != epoch {
+		t.mu.Unlock()
+		return
+	}
+	t.setServingLocked(true)
+}
+
+// setServingLocked unlocks the target.
+func (t *Target) setServingLocked(on bool) {
 	if on == (t.mode == Serving) && (on || t.mode == Silent) {
 		t.mu.Unlock()
 		return
@@ -97,19 +113,24 @@ func (t *Target) takeBack(h heldFrame, serve bool) {
 // (spec/aoe.md 4.3). The frames are served when SetServing makes the target serve
 // again, or handed to the other end when that announces itself. Follow it with
 // Drain.
-func (t *Target) Hold() {
+func (t *Target) Hold() { t.beginHold() }
+
+// beginHold is Hold. The epoch tells this Hold from later ones; 0 means that the target
+// did not serve.
+func (t *Target) beginHold() (epoch uint64) {
 	t.mu.Lock()
-	if t.mode != Serving {
+	if t.mode == Silent {
 		t.mu.Unlock()
-		return
+		return 0
 	}
 	t.mode = Holding
 	t.holding.Store(true)
 	t.holdEpoch++
-	epoch := t.holdEpoch
+	epoch = t.holdEpoch
 	t.mu.Unlock()
 	time.AfterFunc(holdLimit, func() { t.endHold(epoch) })
 	t.modeChanged()
+	return epoch
 }
 
 // endHold makes a target silent that still holds since epoch.

@@ -50,6 +50,10 @@ const corkLimit = 32
 // told it to.
 const refreshInterval = time.Second
 
+// stallLimit is how long the watch of a link may not have run before it believes that
+// time was lost.
+const stallLimit = 2500 * time.Millisecond
+
 // announceInterval is how often a target with a virtual address is advertised in
 // quiet times: bridges are reminded, and another end that serves as well is found.
 const announceInterval = 15 * time.Second
@@ -77,6 +81,7 @@ type Port struct {
 	mu       sync.Mutex // guards what follows; taken before Target.mu
 	bindings []binding
 	sessions []*session
+	used     bool // there has been a session
 }
 
 // binding is a target with the address that it has on a port.
@@ -211,7 +216,9 @@ func (p *Port) Serve(ctx context.Context, link Link, o ServeOptions) error {
 	defer cancel(nil)
 	var senders, watchers sync.WaitGroup
 	senders.Go(s.sendLoop)
-	p.attach(s)
+	if p.attach(s) {
+		s.doubtSoon()
+	}
 	watchers.Go(func() { s.watch(ctx, cancel) })
 	stop := context.AfterFunc(ctx, func() { _ = link.StopRecv() })
 	defer stop()
@@ -238,12 +245,43 @@ func (p *Port) Serve(ctx context.Context, link Link, o ServeOptions) error {
 	return err
 }
 
-func (p *Port) attach(s *session) {
+// doubtTime is how long the network is asked by a target that may have missed that the
+// other end has taken over. What arrives meanwhile is held.
+const doubtTime = 40 * time.Millisecond
+
+// doubt makes the targets with a virtual address ask before they go on: the network, or
+// this whole process, was away for a while, and the first frame that they sent would
+// draw the clients away from the end that serves now (rule R11).
+func (p *Port) doubt(ctx context.Context) {
+	p.mu.Lock()
+	bindings := p.bindings
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, b := range bindings {
+		if b.addr == (MAC{}) || !b.target.virtual || !b.target.Serving() {
+			continue
+		}
+		epoch := b.target.beginHold()
+		wg.Go(func() {
+			if slices.Contains(p.Ask(ctx, b.target, doubtTime), b.addr) {
+				b.target.conflict(b.addr, true, false)
+				return
+			}
+			b.target.resume(epoch)
+		})
+	}
+	wg.Wait()
+}
+
+// attach begins the reception of s, and says whether the port had a link before.
+func (p *Port) attach(s *session) (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	again, p.used = p.used, true
 	p.sessions = append(slices.Clone(p.sessions), s)
 	s.updateLocked()
 	s.announceSoon()
+	return again
 }
 
 // detach ends the reception of s: an address that has moved to another link must

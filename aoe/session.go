@@ -20,6 +20,8 @@ type session struct {
 
 	announce chan struct{} // capacity 1
 	poke     chan struct{} // capacity 1
+	doubts   chan struct{} // capacity 1
+	up       atomic.Bool   // at the last refresh
 
 	mu     sync.Mutex // guards queue, closed, corked
 	queue  []*Frame
@@ -57,10 +59,11 @@ type table struct {
 func newSession(p *Port, link Link) *session {
 	s := &session{
 		port: p, link: link, pool: NewFramePool(link.MTU()),
-		announce: make(chan struct{}, 1), poke: make(chan struct{}, 1),
+		announce: make(chan struct{}, 1), poke: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.table.Store(&table{})
+	s.up.Store(link.Up())
 	return s
 }
 
@@ -286,9 +289,19 @@ func (s *session) refresh() error {
 	}
 	if changed {
 		s.pool.SetMTU(s.link.MTU())
+		if up := s.link.Up(); up != s.up.Swap(up) && up {
+			s.doubtSoon()
+		}
 		s.announceSoon()
 	}
 	return nil
+}
+
+func (s *session) doubtSoon() {
+	select {
+	case s.doubts <- struct{}{}:
+	default:
+	}
 }
 
 // watch advertises the targets, and notices changes of the interface.
@@ -297,17 +310,34 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	defer tick.Stop()
 	next := time.NewTimer(announceInterval)
 	defer next.Stop()
-	var began time.Time
+	began, seen := time.Now(), time.Now()
 	step := len(announceAt)
 	for {
+		var due bool
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.announce:
 			began, step = time.Now(), 0
 			next.Reset(0)
-			continue
+		case <-s.doubts:
+			s.port.doubt(ctx)
+		case <-s.poke:
+		case <-tick.C:
 		case <-next.C:
+			due = true
+		}
+		now := time.Now()
+		if now.Sub(seen) > stallLimit || now.UnixNano()-seen.UnixNano() > int64(stallLimit) {
+			s.port.doubt(ctx) // this process or machine was stopped
+		}
+		seen = now
+		if due {
+			select {
+			case <-s.doubts: // first: an advertisement is what must not go out
+				s.port.doubt(ctx)
+			default:
+			}
 			s.advertise(step == len(announceAt))
 			step = min(step+1, len(announceAt))
 			if step < len(announceAt) {
@@ -316,8 +346,6 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 				next.Reset(announceInterval)
 			}
 			continue
-		case <-s.poke:
-		case <-tick.C:
 		}
 		if err := s.refresh(); errors.Is(err, syscall.ENODEV) {
 			cancel(fmt.Errorf("interface: %w", err))

@@ -181,7 +181,7 @@ func (s *Socket) HardwareAddr() [6]byte {
 	return [6]byte(b[2:])
 }
 
-// Up says whether the interface was up at the last Refresh.
+// Up says whether the interface was up, with a carrier, at the last Refresh.
 func (s *Socket) Up() bool { return s.up.Load() }
 
 // Refresh reads MTU, address and state of the interface, and returns whether
@@ -210,7 +210,8 @@ func (s *Socket) Refresh() (changed bool, err error) {
 		}
 		var addr [8]byte
 		copy(addr[2:], hw.data[2:8])
-		up := binary.NativeEndian.Uint16(flags.data[:])&unix.IFF_UP != 0
+		const running = unix.IFF_UP | unix.IFF_RUNNING // the second is the carrier
+		up := binary.NativeEndian.Uint16(flags.data[:])&running == running
 		a, m := binary.BigEndian.Uint64(addr[:]), int64(binary.NativeEndian.Uint32(mtu.data[:]))
 		changed = s.addr.Swap(a) != a
 		changed = s.mtu.Swap(m) != m || changed

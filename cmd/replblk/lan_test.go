@@ -64,7 +64,7 @@ func ip(t *testing.T, args string) {
 // pair makes two nodes in the namespaces that serve e1.1, in sync; a is Primary.
 func (n lan) pair(t *testing.T, more string) (a, b *host) {
 	t.Helper()
-	a, b = newPair(t, pairOptions{rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
+	a, b = newPair(t, pairOptions{net: "ping-int 1; ping-timeout 5;", rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
 	loopback := regexp.MustCompile(`(on (\w) \{ address )127\.0\.0\.1:\d+`)
 	for _, h := range []*host{a, b} {
 		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
@@ -284,4 +284,29 @@ func TestAoEListsSurvive(t *testing.T) {
 	b.start()
 	b.takeover()
 	check("after a restart")
+}
+
+// TestAoECut: the active node loses its cables, not its life. The other one takes over,
+// and when the cables are back the old one asks before it says a word, and is silent:
+// the clients' frames never go to it, although it is Primary still.
+func TestAoECut(t *testing.T) {
+	n := newLAN(t, 1500)
+	a, b := n.pair(t, "")
+	s := n.station(t, 2)
+	cables := func(state string) {
+		ip(t, "-n "+n.a+" link set repl "+state)
+		ip(t, "-n "+n.bridge+" link set "+n.a+" "+state)
+	}
+	l := s.load(aoetest.NewLinux(int(s.config.Buffers)), 16, 8*time.Second, func() {
+		cables("down")
+		b.waitFor("peer lost", func(r *control.Resource) bool { return r.Connection != "Connected" })
+		b.takeover()
+		cables("up")
+		a.waitFor("silence", func(r *control.Resource) bool { return r.Role == "Primary" && r.AoE[0].Mode == "silent" })
+	})
+	t.Logf("no answer for %v, %d repeats, %d written, %d read", l.Frozen, l.Repeats, s.ledger.Written, s.ledger.Read)
+	s.verify()
+	if r := b.snapshot(); !r.AoE[0].Serving {
+		t.Errorf("the new end does not serve: %+v", r.AoE[0])
+	}
 }
