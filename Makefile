@@ -15,10 +15,10 @@ PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state 
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build deps test check unit race sim kill-points soak fuzz bench demo interop cover clean
+.PHONY: help build deps test check unit race sim kill-points soak track-record fuzz bench demo interop cover clean
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
 
 build: ## static replblk and vblade into bin/
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
@@ -50,6 +50,9 @@ kill-points: build deps ## kill real daemons, or fail their disks, at POINTS sys
 
 soak: build deps ## cycles of fault, heal and compare with real daemons, for DURATION
 	$(GO) run ./soak run -duration $(DURATION) $(if $(SEED),-seed $(SEED))
+
+track-record: ## show every bug of docs/track-record.md on the code before its fix
+	@grep '^scripts/before.sh' docs/track-record.md | while read -r line; do eval "$$line" || exit 1; done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

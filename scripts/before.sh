@@ -16,11 +16,11 @@ git -C "$root" worktree add --quiet --detach --force "$dir" "$fix^"
 while [ "$1" != -- ]; do
 	case $1 in
 	-t)
-		git -C "$root" diff --name-only --diff-filter=AM "$fix^" "$fix" -- '*_test.go' | xargs git -C "$dir" checkout --quiet "$fix" --
+		git -C "$root" diff --name-only --diff-filter=AM "$fix^" "$fix" -- "*_test.go" | xargs git -C "$dir" checkout --quiet "$fix" --
 		;;
 	-o)
 		shift
-		git -C "$dir" checkout --quiet "${1%%:*}" -- "${1#*:}"
+		git -C "$dir" checkout --quiet "$(git -C "$root" rev-parse "${1%%:*}")" -- "${1#*:}"
 		;;
 	esac
 	shift
