@@ -48,7 +48,7 @@ func (v *volume) attach(a *Attach) {
 	}
 	d.sb.UUIDs.SetRole(v.st.Role == state.Primary)
 	current := d.sb.UUIDs.Current()
-	v.neg = state.Negotiation{Matches: v.exposed == 0 || metadata.SameUUID(v.exposed, current) && !v.unseen || v.st.Role != state.Primary,
+	v.neg = state.Negotiation{Matches: v.st.Role != state.Primary || v.hasSeen(current),
 		Disk: diskState(found.Disk), PeerDisk: state.DUnknown}
 	if found.PeerOutdated {
 		v.neg.PeerDisk = state.Outdated
@@ -65,6 +65,13 @@ func (v *volume) attach(a *Attach) {
 	if v.st.Conn >= state.Connected {
 		v.peerUUIDs = peerUUIDs{}
 	}
+}
+
+// hasSeen says whether the application has seen no newer data than those of a
+// generation. If the peer may have begun another one when it heard that this node lost
+// its disk, it has: to go on with the own disk would be a split brain.
+func (v *volume) hasSeen(current uint64) bool {
+	return v.exposed == 0 || metadata.SameUUID(v.exposed, current) && !v.unseen && !v.heir
 }
 
 // makeLog sizes the activity log. The ring on disk was initialised by whoever
@@ -255,6 +262,7 @@ func (v *volume) finishLeaving(d *disk) {
 	v.force(next)
 	if s := v.st; s.Conn >= state.Connected && s.PeerDisk == state.UpToDate && v.peerUUIDs.known {
 		v.expose(v.peerUUIDs.Current()) // from here on the peer's data is what is seen
+		v.heir = s.Role == state.Primary
 	}
 	v.r.fx.add(FxDetached).Vol = v.num
 	v.r.detachedReply(v)

@@ -66,19 +66,33 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 	v.peerUUIDs.UUIDs = [4]uint64{p.Current, p.Bitmap, p.History[0], p.History[1]}
 	v.tellOwed()
 	s := v.st
-	if (s.Conn < state.Connected || s.PeerDisk == state.Diskless) && s.Disk < state.Inconsistent && s.Role == state.Primary &&
-		!metadata.SameUUID(v.exposed, p.Current) {
-		v.r.part(NoteUnrelated)
-		return
-	}
 	if v.disk != nil && s.Conn == state.Connected && v.r.session().Version >= 90 &&
 		v.disk.sb.UUIDs.Current() == metadata.JustCreated && uint64(p.Flags)&flagSkipSync != 0 {
 		v.skipInitialSync(p.Current)
 		return
 	}
-	if v.disk == nil && s.Role == state.Primary || s.Disk < state.Inconsistent && s.Conn >= state.Connected {
+	if s.Disk < state.Inconsistent && s.Conn >= state.Connected && s.PeerDisk != state.Diskless {
 		v.expose(p.Current)
 	}
+}
+
+// seePeer decides whether the data of a peer that has just come may be what the
+// application of this node, which has no good disk of its own, sees from here on. A
+// peer that is Inconsistent has nothing to see, and what it is called does not matter.
+func (v *volume) seePeer(peerDisk state.Disk) bool {
+	s, u := v.st, &v.peerUUIDs
+	if !u.known || s.Disk >= state.Inconsistent || s.Conn >= state.Connected && s.PeerDisk != state.Diskless ||
+		peerDisk <= state.Inconsistent {
+		return true
+	}
+	if s.Role == state.Primary && !metadata.SameUUID(v.exposed, u.Current()) && !(v.heir && metadata.SameUUID(v.exposed, u.Bitmap())) {
+		v.r.part(NoteUnrelated)
+		return false
+	}
+	if v.disk == nil && s.Role == state.Primary || s.Conn >= state.Connected {
+		v.expose(u.Current())
+	}
+	return true
 }
 
 // skipInitialSync declares the own fresh disk equal to the peer's, at its request
@@ -114,7 +128,7 @@ func (v *volume) stateArrived(p state.State) bool {
 		return true
 	}
 	peerDisk, done := v.interpret(p)
-	if done || v.peerEndsVerify(p) {
+	if done || v.peerEndsVerify(p) || !v.seePeer(peerDisk) {
 		return true
 	}
 	next := own
@@ -193,7 +207,7 @@ func (v *volume) interpret(p state.State) (disk state.Disk, done bool) {
 // generations (step 6).
 func (v *volume) wantsHandshake(p state.State) bool {
 	own := v.st
-	if !v.peerUUIDs.known || p.Disk < state.Negotiating || own.Disk < state.Negotiating {
+	if !v.peerUUIDs.known || p.Disk < state.Negotiating || own.Disk < state.Negotiating || v.unheard(p) {
 		return false
 	}
 	return own.Conn < state.Connected ||
@@ -202,18 +216,29 @@ func (v *volume) wantsHandshake(p state.State) bool {
 		own.Conn == state.Connected && p.Conn >= state.StartingSyncS && p.Conn <= state.WFBitMapT
 }
 
+// unheard says whether the peer sent its state before it heard of our disk. The
+// generations that came with it may be older still.
+func (v *volume) unheard(p state.State) bool {
+	return v.st.Conn >= state.Connected && v.st.Disk == state.Negotiating && p.PeerDisk < state.Negotiating
+}
+
 // adopt is steps 7 to 11: take the new state.
 func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 	next.Peer, next.PeerDisk = p.Role, peerDisk
 	next.PeerIsp = p.AftrIsp || p.UserIsp
 	// Without the peer's generations nothing is decided yet: this P_STATE was sent before
 	// it heard of our disk, and another one follows its P_UUIDS.
-	judged := v.peerUUIDs.known || p.Disk < state.Negotiating
+	judged := v.peerUUIDs.known && !v.unheard(p) || p.Disk < state.Negotiating
 	if own.Disk == state.Negotiating && next.Disk == own.Disk && judged && (next.Conn == state.Connected || next.Conn == state.WFBitMapS) {
 		next.Disk = v.neg.Disk
 	}
 	hard := own.Conn >= state.Connected || next.Conn < state.Connected
-	if result := v.apply(next, hard); !result.OK() {
+	result := v.apply(next, hard)
+	// Not before: what we send with the new state must be what our verdict is based on,
+	// because the peer's is based on that.
+	v.correct(v.repair)
+	v.repair = noCorrection
+	if !result.OK() {
 		v.r.part(NoteIncompatible)
 		return true
 	}
@@ -245,7 +270,7 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		return 0, false
 	}
 	if !r.dryRun() {
-		v.correct(cmp.correction)
+		v.repair = cmp.correction
 	}
 	hg := overrideByDisk(cmp.verdict, myDisk, peerDisk)
 	if hg == cmp.verdict && hg.contradicts(compare(peer, self, s.Version, rule41, !r.conn.resolve).verdict) {
@@ -371,6 +396,9 @@ func (r *Resource) stepDown() bool {
 
 // correct repairs what a lost packet of an earlier resync left behind.
 func (v *volume) correct(c correction) {
+	if v.disk == nil {
+		return
+	}
 	own, peer := &v.disk.sb.UUIDs, &v.peerUUIDs.UUIDs
 	switch c {
 	case ownClearBitmap:

@@ -35,6 +35,7 @@ type afterMeta uint8
 const (
 	thaw              afterMeta = iota + 1 // one reason less to hold requests
 	answer                                 // an operator's command has succeeded: arg is its token
+	announce                               // our new generation is durable: tell the peer
 	enterSource                            // our sync UUID is durable: become SyncSource
 	enterTarget                            // the peer's sync UUID is durable: become SyncTarget
 	finishTarget                           // the resync's result is durable: tell the peer
@@ -221,6 +222,10 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.thaw()
 	case answer:
 		v.r.reply(arg, state.Success)
+	case announce:
+		if v.st.Conn >= state.Connected {
+			v.sendUUIDs(0)
+		}
 	case enterSource:
 		v.becomeSource()
 	case enterTarget:

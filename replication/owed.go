@@ -26,10 +26,7 @@ func (v *volume) oweOrBegin(now state.State) {
 		v.owing = true
 		return
 	}
-	v.newCurrent()
-	if now.Conn >= state.Connected {
-		v.sendUUIDs(0)
-	}
+	v.newHeir()
 }
 
 // payOwed is called when I/O goes on. With the peer in the state of a resync nothing is

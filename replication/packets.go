@@ -271,7 +271,7 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 		return false
 	}
 	if !q.netPending { // protocols A and B: it was answered before the peer has written it
-		if cmd == wire.CmdRSWriteAck && !q.clearLate {
+		if cmd == wire.CmdRSWriteAck && !q.clearLate && q.era == v.era {
 			q.clearLate = true
 			r.ios.late++
 		}
@@ -281,7 +281,7 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 		return false
 	}
 	q.netPending, q.netOK = false, true
-	q.clearBits = cmd == wire.CmdRSWriteAck
+	q.clearBits = cmd == wire.CmdRSWriteAck && q.era == v.era // else it speaks of an earlier resync
 	r.advance(id)
 	return true
 }
@@ -291,12 +291,18 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 // that is recorded.
 func (v *volume) negAck(p wire.BlockAck) bool {
 	r := v.r
-	if v.st.PeerDisk > state.Failed {
+	id, ok := r.ios.byBlockID(p.BlockID)
+	switch {
+	case v.st.PeerDisk <= state.Failed:
+	case ok && r.ios.list[id].vol == v && v.replacedSince(&r.ios.list[id]):
+		if v.xfer.state != xferWaits { // too late for the bitmap; a new connection starts with a new one
+			r.lose(state.NetworkFailure, NoteNone)
+		}
+	default:
 		next := v.st
 		next.PeerDisk = state.Failed
 		v.force(next)
 	}
-	id, ok := r.ios.byBlockID(p.BlockID)
 	if !ok || r.ios.list[id].vol != v || r.ios.list[id].sector != p.Sector {
 		v.markOut(p.Sector, uint64(p.Size)>>9)
 		return true
@@ -315,6 +321,12 @@ func (v *volume) negAck(p wire.BlockAck) bool {
 		v.markOut(q.sector, q.sectors())
 	}
 	return true
+}
+
+// replacedSince says whether the peer has got another disk since a write was sent to
+// it. Acknowledgements are on a socket of their own and may be overtaken by that news.
+func (v *volume) replacedSince(q *ioReq) bool {
+	return v.st.Conn == state.WFBitMapS || v.st.Conn == state.SyncSource && q.start <= v.rs.started
 }
 
 // dataReply brings the data of a read that the peer serves.

@@ -38,6 +38,7 @@ type peerReq struct {
 	size    uint32
 	blockID uint64
 	buf     BufID
+	era     uint64 // of the volume when the write arrived
 	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
 	owner   uint32 // peerOwnSum, peerSum: of the span in volume.verify.reqs; peerChecksum: in resync.reqs
 	sum     wire.Algorithm
@@ -152,7 +153,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
 	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
-		fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true, alone: v.st.PeerDisk < state.Inconsistent}
+		era: v.era, fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true, alone: v.st.PeerDisk < state.Inconsistent}
 	p.op, p.noHole = writeOp(ev.Cmd, d.Flags, r.session())
 	r.peer.arriving.count++
 	r.peer.arriving.active++
@@ -264,7 +265,13 @@ func (r *Resource) startPeerWrite(i uint32) {
 		r.peerWritten(i)
 		return
 	}
-	if p.alone = p.alone || v.st.PeerDisk < state.Inconsistent; p.alone {
+	p.alone = p.alone || v.st.PeerDisk < state.Inconsistent
+	if p.alone && v.st.Disk < state.UpToDate && !p.orphan {
+		p.failed = true // the peer has no disk, and this one does not count: nobody would have it
+		r.peerWritten(i)
+		return
+	}
+	if p.alone {
 		// This node keeps the books for a peer without a disk. It may have got one
 		// since it sent the write, but the write is not on it.
 		v.markOut(p.sector, p.sectors())
@@ -378,7 +385,7 @@ func (v *volume) bookClosed() {
 
 func (r *Resource) ackWrite(p *peerReq) {
 	v := p.vol
-	inSync := p.maySet && v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT && v.st.PeerDisk >= state.Inconsistent
+	inSync := p.maySet && p.era == v.era && v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT && v.st.PeerDisk >= state.Inconsistent
 	switch {
 	case p.failed:
 		v.sendAck(wire.CmdNegAck, p.sector, p.blockID, p.size)

@@ -172,7 +172,7 @@ func (r *Resource) submit(id ioID) {
 		return
 	}
 	if remote {
-		q.netPending = true
+		q.netPending, q.era = true, v.era
 		// Whatever the protocol: a write that is not on a good disk here, or that
 		// must be durable, counts only when the peer has written it.
 		q.proto = r.conn.protocol
@@ -295,17 +295,32 @@ func (r *Resource) startRead(id ioID) {
 	q := &r.ios.list[id]
 	v := q.vol
 	q.stage = stageActive
+	remote := v.st.PeerDisk == state.UpToDate && v.r.conn.established() && v.st.Conn >= state.Connected
 	switch {
-	case v.localReadable() || v.inSync(q.sector, q.sectors()):
+	case v.readsHere(q, remote):
 		q.localPending = true
 		v.diskIO(ioFor(classRequest, uint32(id)), q)
-	case v.st.PeerDisk == state.UpToDate && v.r.conn.established() && v.st.Conn >= state.Connected:
+	case remote:
 		q.netPending, q.remoteRead = true, true
 		off := r.open(wire.CmdDataRequest, v.num, wire.BlockRequestSize)
 		r.fx.Buf = (&wire.BlockRequest{Sector: q.sector, BlockID: r.ios.blockID(id), Size: q.size}).AppendTo(r.fx.Buf)
 		r.close(DataSocket, off)
 	default:
 		r.advance(id)
+	}
+}
+
+// readsHere says whether the own disk serves a read. The target of a resync reads what is
+// being written where its other reads go, to the peer: it must not see the new
+// contents there and then the old ones here, not even right after the resync.
+func (v *volume) readsHere(q *ioReq, remote bool) bool {
+	switch {
+	case v.localReadable():
+		return !remote || !overlapping(v.mixed, q.sector, q.end())
+	case v.inSync(q.sector, q.sectors()):
+		return !remote || !overlapping(v.active, q.sector, q.end())
+	default:
+		return false
 	}
 }
 
@@ -372,6 +387,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 	}
 	v := q.vol
 	v.active = without(v.active, uint32(id))
+	v.mixed = without(v.mixed, uint32(id))
 	if len(v.waiting) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
 		r.restless = true
 	}

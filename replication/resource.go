@@ -44,6 +44,7 @@ type volume struct {
 	disk         *disk  // nil when Diskless
 	exposed      uint64 // current UUID of the data that the application has seen
 	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
+	heir         bool   // the peer may have begun a generation based on exposed and not have told us
 	crashed      bool   // this node went down as Primary and the copies have not been equal since
 	peerDetaches bool   // the peer asked to detach its disk in good order
 	considered   bool   // "consider resync" (spec 7.5 step 6)
@@ -62,9 +63,11 @@ type volume struct {
 	waiting []ioID // writes that wait for an overlapping one, in order of arrival
 	done    []ioID // finished requests whose completion waits for frozen to end
 	active  []span // writes in progress: submitted, not yet completed
+	mixed   []span // of these, the ones that began while this node was the target of a resync
 
 	readsLocal   bool
-	detachTokens []uint64 // commands that wait for the volume to be Diskless
+	detachTokens []uint64   // commands that wait for the volume to be Diskless
+	repair       correction // what the handshake in this Step wants changed in the UUIDs
 	xfer         exchange
 	rs           resync
 	veto         veto

@@ -32,6 +32,7 @@ type ioReq struct {
 	gen    uint32 // counts the uses of the slot, part of the block id on the wire
 	next   ioID   // next write of the same epoch
 	start  Time
+	era    uint64 // of the volume when it was sent
 
 	op     Op
 	proto  Protocol // that it was sent under
@@ -249,6 +250,10 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 			}
 			q.netPending, q.netOK, q.clearBits, q.clearLate = false, false, false, false
 			q.marked = false
+			if q.stage == stageHeld { // its outcome was recorded when it looked better; now, not when it is answered
+				q.marked = true
+				q.vol.markOut(q.sector, q.sectors())
+			}
 		} else if q.netPending { // protocol A: the barrier ack is the only one
 			q.netPending, q.netOK = false, true
 		}

@@ -127,6 +127,10 @@ func (v *volume) afterConn(old, now state.State) {
 	if old.Conn.Verify() != now.Conn.Verify() {
 		v.verifyChanged(old.Conn)
 	}
+	if old.Conn > state.Connected && old.Conn < state.SyncSource && now.Conn == state.Connected && now.Disk < state.UpToDate &&
+		now.Disk >= state.Inconsistent { // it was to be made good, and nobody else would say that it was not
+		v.sendState()
+	}
 	if startingSync(now.Conn) && !startingSync(old.Conn) { // 16
 		v.startFullSync()
 	}
@@ -139,6 +143,7 @@ func (v *volume) afterConn(old, now state.State) {
 func (v *volume) afterDisk(old, now state.State) {
 	connected := now.Conn >= state.Connected
 	if now.Disk == state.Failed && old.Disk != state.Failed { // 17
+		v.heir = v.heir || connected && now.Role == state.Primary && now.PeerDisk >= state.Inconsistent
 		if connected {
 			v.sendState()
 		}
@@ -150,6 +155,9 @@ func (v *volume) afterDisk(old, now state.State) {
 		}
 		v.abandonDisk()
 	}
+	if old.Disk == state.Inconsistent && now.Disk == state.UpToDate {
+		v.mixed = append(v.mixed[:0], v.active...)
+	}
 	if old.Disk == state.UpToDate && now.Disk == state.Inconsistent && connected && now.Conn == state.Connected { // 19
 		v.sendState()
 	}
@@ -159,7 +167,7 @@ func (v *volume) afterDisk(old, now state.State) {
 // generation of ours.
 func (v *volume) afterPeerDisk(old, now state.State) {
 	if lostPeerData(old.PeerDisk, now.PeerDisk) &&
-		(now.Role == state.Primary || now.Peer == state.Primary || v.peerFailed(now)) &&
+		(now.Role == state.Primary || now.Peer == state.Primary || v.peerFailed(old, now)) &&
 		v.disk != nil && v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
 		v.oweOrBegin(now)
 	}
@@ -169,8 +177,7 @@ func (v *volume) afterPeerDisk(old, now state.State) {
 	if now.PeerDisk < state.Inconsistent {
 		if old.Peer != state.Primary && now.Peer == state.Primary && v.disk != nil &&
 			v.disk.sb.UUIDs.Bitmap() == 0 && now.Disk == state.UpToDate {
-			v.newCurrent()
-			v.sendUUIDs(0)
+			v.newHeir()
 		}
 		if old.Peer == state.Primary && now.Peer == state.Secondary {
 			v.writePages()
@@ -181,9 +188,10 @@ func (v *volume) afterPeerDisk(old, now state.State) {
 // peerFailed says whether the peer's disk went out of service without having been
 // detached in good order. What it had in its cache may be gone, so even between two
 // Secondaries our data are the newer generation from here on: the peer's must never
-// be the source when the disk comes back, whatever its flags say.
-func (v *volume) peerFailed(now state.State) bool {
-	return now.PeerDisk <= state.Failed && now.Conn >= state.Connected && !v.peerDetaches
+// be the source when the disk comes back, whatever its flags say. Of a disk that went
+// while nobody was looking nothing is known: it may have seen more than ours.
+func (v *volume) peerFailed(old, now state.State) bool {
+	return now.PeerDisk <= state.Failed && now.Conn >= state.Connected && !v.peerDetaches && old.PeerDisk != state.DUnknown
 }
 
 // newCurrent begins a generation of data that the peer does not have. No write may
@@ -198,6 +206,17 @@ func (v *volume) newCurrent() {
 	v.freeze()
 }
 
+// newHeir is newCurrent for the loss of the peer's disk. The peer hears of it when it is
+// durable, together with the data that it names: from then on the application there
+// sees ours, so a crash here must not take back what it has been told.
+func (v *volume) newHeir() {
+	if v.st.Role != state.Primary {
+		v.metaFlush(true)
+	}
+	v.newCurrent()
+	v.afterSuper(announce, 0)
+}
+
 // freeze holds requests and answers until the superblock as it is now is durable.
 func (v *volume) freeze() {
 	v.frozen++
@@ -205,7 +224,7 @@ func (v *volume) freeze() {
 }
 
 // expose records the generation of the data that the application sees.
-func (v *volume) expose(uuid uint64) { v.exposed, v.unseen = uuid, false }
+func (v *volume) expose(uuid uint64) { v.exposed, v.unseen, v.heir = uuid, false, false }
 
 // setCurrent adopts u as the current UUID.
 func (v *volume) setCurrent(u uint64) {

@@ -43,7 +43,7 @@ func (v *volume) markIn(sector, sectors uint64) {
 
 // publishReads tells the driver when it may read without asking.
 func (v *volume) publishReads() {
-	ok := v.localReadable() && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended() && !v.r.conn.doubted
+	ok := v.localReadable() && len(v.mixed) == 0 && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended() && !v.r.conn.doubted
 	if ok == v.readsLocal {
 		return
 	}

@@ -54,7 +54,7 @@ func abort(s *State) {
 	if s.Conn <= Connected || s.Disk > Failed && s.PeerDisk > Failed {
 		return
 	}
-	if s.Conn == WFBitMapS && s.PeerDisk == Consistent {
+	if (s.Conn == WFBitMapS || s.Conn == StartingSyncS) && s.PeerDisk == Consistent {
 		s.PeerDisk = Outdated
 	}
 	s.Conn = Connected
