@@ -2,7 +2,6 @@ package aoe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -212,7 +211,8 @@ const DefaultDrainTimeout = 5 * time.Second
 // close afterwards.
 func (p *Port) Serve(ctx context.Context, link Link, o ServeOptions) error {
 	s := newSession(p, link)
-	ctx, cancel := context.WithCancelCause(ctx)
+	caller := ctx
+	ctx, cancel := context.WithCancelCause(caller)
 	defer cancel(nil)
 	var senders, watchers sync.WaitGroup
 	senders.Go(s.sendLoop)
@@ -224,11 +224,11 @@ func (p *Port) Serve(ctx context.Context, link Link, o ServeOptions) error {
 	defer stop()
 
 	err := s.recvLoop()
-	if ctx.Err() != nil {
+	switch {
+	case caller.Err() != nil: // whatever the caller's cause is, the interface is not to blame
 		err = nil
-		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-			err = cause
-		}
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
 	}
 	cancel(nil)
 	watchers.Wait()
