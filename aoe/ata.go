@@ -226,16 +226,25 @@ func (t *Target) transfer(c *call, a *ATA, cmd ataCommand) {
 		}
 	}
 	g := t.device.Geometry()
+	if t.notOurs(&g) {
+		c.drop(DropUnavailable)
+		return
+	}
 	if r.Sector >= g.Sectors || uint64(n) > g.Sectors-r.Sector {
 		c.replyATA(a, ATANotFound)
 		return
 	}
-	if r.Op == block.Write && g.ReadOnly {
+	if r.Op == block.Write && (g.ReadOnly || t.readOnly) {
 		c.replyATA(a, ATAAbort)
 		return
 	}
 	t.start(c, a, cmd.kind, r)
 }
+
+// notOurs says whether the device has become another node's: the role has gone and the
+// target has not heard of it yet. To answer now, with an error or with a size of
+// zero, would break the client's file system (rule R9).
+func (t *Target) notOurs(g *block.Geometry) bool { return t.moves && g.ReadOnly }
 
 // setFeatures returns the error register for a SET FEATURES subcommand. The
 // write cache and read ahead can be switched without effect: an acknowledged

@@ -179,7 +179,7 @@ func (c *call) end() {
 // errorBits returns what to answer for a failed request, or false for silence.
 func errorBits(op block.Op, err error) (uint8, bool) {
 	switch block.Errno(err) {
-	case syscall.EAGAIN, syscall.EBUSY, syscall.ECANCELED, syscall.ESHUTDOWN:
+	case syscall.EAGAIN, syscall.EBUSY, syscall.ECANCELED, syscall.ESHUTDOWN, syscall.ENODEV:
 		return 0, false // not now; the initiator comes back
 	case syscall.EROFS, syscall.EINVAL:
 		return ATAAbort, true

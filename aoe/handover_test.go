@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/mem"
 )
 
@@ -460,5 +461,45 @@ func TestCutOff(t *testing.T) {
 	n.mu.Unlock()
 	if !b.Serving() || a.quiet.Load() != 1 {
 		t.Errorf("the new end is %v, the old one was silenced %d times", b.Mode(), a.quiet.Load())
+	}
+}
+
+// lost is a device whose role has gone.
+type lost struct {
+	*slow
+	gone atomic.Bool
+}
+
+func (l *lost) Geometry() block.Geometry {
+	g := l.slow.Geometry()
+	if l.gone.Load() {
+		g = block.Geometry{ReadOnly: true}
+	}
+	return g
+}
+
+// TestRoleLost: until the target has heard that its device is another node's, it is
+// silent: an error, or a size of zero, would reach the client's file system.
+func TestRoleLost(t *testing.T) {
+	w, dev := newWire(1500), &lost{slow: newSlow(100)}
+	tg := newTestTarget(t, dev, func(o *Options) { o.Standby, o.Commit = true, CommitNone })
+	tg.SetServing(true)
+	dev.fail = syscall.EROFS // what was submitted just before
+	w.give(tg, writeFrame(1, 0, 1, 1))
+	w.give(tg, ataFrame(2, ATA{Command: ATARead, Count: 1}, nil))
+	dev.gone.Store(true)
+	w.give(tg, writeFrame(3, 0, 1, 1))
+	w.give(tg, ataFrame(4, ATA{Command: ATARead, Count: 1}, nil))
+	w.give(tg, ataFrame(5, ATA{Command: ATAIdentify, Count: 1}, nil))
+	w.none(t)
+	if n := tg.Counters().Drops(DropUnavailable); n != 5 {
+		t.Errorf("%d dropped", n)
+	}
+	// What the administrator has made read-only says so.
+	ro := newTestTarget(t, newSlow(100), func(o *Options) { o.Standby, o.ReadOnly = true, true })
+	ro.SetServing(true)
+	w.give(ro, writeFrame(6, 0, 1, 1))
+	if _, b := w.one(t); b[27] != 0x41 || b[25] != ATAAbort {
+		t.Errorf("status %#x error %#x", b[27], b[25])
 	}
 }

@@ -25,7 +25,12 @@ func (t *Target) handleIdentify(c *call, a *ATA) {
 		c.malformed()
 		return
 	}
-	putIdentify(c.frame.buf[DataOffset:DataOffset+identifyLen], t.device.Geometry(), &t.identity)
+	g := t.device.Geometry()
+	if t.notOurs(&g) {
+		c.drop(DropUnavailable)
+		return
+	}
+	putIdentify(c.frame.buf[DataOffset:DataOffset+identifyLen], g, &t.identity)
 	c.replyATAData(a, identifyLen)
 }
 

@@ -1,6 +1,8 @@
 package aoe
 
 import (
+	"syscall"
+
 	"github.com/replblk/replblk/block"
 )
 
@@ -179,7 +181,7 @@ func (t *Target) answer(c *call, err error) {
 		return
 	}
 	bits, ok := errorBits(c.req.Op, err)
-	if !ok {
+	if !ok || t.moves && block.Errno(err) == syscall.EROFS {
 		c.drop(DropUnavailable)
 		return
 	}

@@ -59,7 +59,12 @@ type Options struct {
 	Commit   CommitMode
 	Permit   Permit
 	State    State
-	Standby  bool // start silent, until SetServing(true)
+	// Standby: start silent, until SetServing(true). The device then belongs to
+	// this node only at times, and is read-only at others: EROFS and a read-only
+	// geometry mean silence.
+	Standby bool
+	// ReadOnly refuses writes. Without Standby a read-only device does so, too.
+	ReadOnly bool
 
 	// Buffers is the advertised number of outstanding frames. A Linux initiator
 	// that sees 1 first never sends anything (spec/aoe.md 4.1), so the least is
@@ -120,6 +125,8 @@ type Target struct {
 	maxEach    int64
 	maxAge     time.Duration
 	virtual    bool
+	moves      bool // the device is ours only while we serve
+	readOnly   bool
 	claim      claim
 	onState    func(State)
 	onConflict func(MAC, bool)
@@ -167,7 +174,7 @@ func NewTarget(o Options) (*Target, error) {
 		maxQueue: int64(orDefault(o.MaxInFlight, DefaultMaxInFlight)),
 		maxEach:  int64(orDefault(o.MaxPerInitiator, DefaultMaxPerInitiator)),
 		maxAge:   orDefault(o.MaxAge, DefaultMaxAge),
-		virtual:  o.Virtual, claim: newClaim(), made: time.Now(),
+		virtual:  o.Virtual, moves: o.Standby, readOnly: o.ReadOnly, claim: newClaim(), made: time.Now(),
 		onState: o.OnState, onConflict: o.OnConflict,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		initiators: make(map[MAC]*Initiator), others: &Initiator{},

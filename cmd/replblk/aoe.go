@@ -131,7 +131,7 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 	}
 	target, err := aoe.NewTarget(aoe.Options{
 		Shelf: uint16(cfg.Shelf), Slot: uint8(cfg.Slot),
-		Device: &lateVolume{m: m, number: uint16(cfg.Volume), readOnly: cfg.ReadOnly},
+		Device: &lateVolume{m: m, number: uint16(cfg.Volume)},
 		// The same on both nodes, so that an initiator sees one disk.
 		Identity: aoe.Identity{Serial: m.name() + "/" + strconv.Itoa(int(cfg.Volume)), Firmware: "replblk", Model: "replblk " + m.name()},
 		State:    st,
@@ -159,32 +159,25 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 
 // lateVolume is the volume of a resource that may be down, or brought up anew.
 type lateVolume struct {
-	m        *managed
-	number   uint16
-	readOnly bool
+	m      *managed
+	number uint16
 }
 
 // Submit implements block.Device.
 func (v *lateVolume) Submit(r *block.Request) {
-	res := v.m.res.Load()
-	switch {
-	case res == nil:
-		r.Complete(r.Fail(syscall.ENODEV))
-	case v.readOnly && r.Op.Modifies():
-		r.Complete(r.Fail(syscall.EROFS))
-	default:
+	if res := v.m.res.Load(); res != nil {
 		res.Volume(v.number).Submit(r)
+		return
 	}
+	r.Complete(r.Fail(syscall.ENODEV))
 }
 
 // Geometry implements block.Device.
 func (v *lateVolume) Geometry() block.Geometry {
-	g := block.Geometry{LogicalBlock: block.SectorSize, PhysicalBlock: 4096, ReadOnly: true}
 	if res := v.m.res.Load(); res != nil {
-		g = res.Volume(v.number).Geometry()
+		return res.Volume(v.number).Geometry()
 	}
-	g.ReadOnly = g.ReadOnly || v.readOnly
-	return g
+	return block.Geometry{LogicalBlock: block.SectorSize, PhysicalBlock: 4096, ReadOnly: true}
 }
 
 // askTime is how long the network is asked before a promotion. It is part of the time
