@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -210,18 +211,77 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	wg.Wait()
 	for _, h := range p.Hosts {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.Pid()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, rest, _ := strings.Cut(string(status), "VmHWM:")
-		kib, err := strconv.Atoi(strings.Fields(rest)[0])
-		if err != nil || kib > limitMiB<<10 {
-			t.Errorf("%s: %d KiB at the most, %v", h.Name, kib, err)
+		kib := memory(t, h)
+		if kib > limitMiB<<10 {
+			t.Errorf("%s: %d KiB at the most", h.Name, kib)
 		}
 		t.Logf("%s: %d MiB at the most", h.Name, kib>>10)
 	}
 	inSyncAndEqual(t, p, nbdclient.NewLedger())
+}
+
+// memory is what a daemon has used at the most, in KiB.
+func memory(t *testing.T, h *chaos.Host) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+// F10, H08: strangers who connect, claim much, and stay. They cost at most 64 KiB each,
+// the pair goes on, and a peer that comes again gets in beside them.
+func TestStrangers(t *testing.T) {
+	const strangers, limitKiB = 400, 64
+	p := newTestPair(t, chaos.Options{})
+	begin(t, p)
+	l := nbdclient.NewLedger()
+	c := dial(t, p.Hosts[0])
+	if err := l.Fill(t.Context(), c, 0, 512, 200); err != nil {
+		t.Fatal(err)
+	}
+	before := memory(t, p.Hosts[0])
+	p.Hosts[1].Signal(syscall.SIGKILL) // only who waits for its peer listens
+	if _, err := p.Hosts[0].WaitFor(t.Context(), patience, "loss of the peer", chaos.Lost); err != nil {
+		t.Fatal(err)
+	}
+	claims := [][]byte{
+		bytes.Repeat([]byte{0xff}, 64),
+		{0x83, 0x74, 0x02, 0x67, 0, 0, 0xff, 0xff}, // a first packet of the old header
+		append([]byte{0x86, 0x20, 0xec, 0x20, 0, 0, 0, 0x8b, 0x7f, 0xff, 0xff, 0xff}, make([]byte, 20)...),
+		nil,
+	}
+	for i := range strangers {
+		network, addr := "tcp", p.Address[0]
+		claim := claims[i%len(claims)]
+		if i%2 == 1 { // an option of NBD that is longer than memory
+			network, addr = "unix", p.Hosts[0].Path(".nbd")
+			claim = append([]byte{0, 0, 0, 3}, "IHAVEOPT\x00\x00\x00\x07\xff\xff\xff\xff"...)
+		}
+		s, err := net.DialTimeout(network, addr, 2*time.Second)
+		if err != nil {
+			continue // refused: that is a limit too
+		}
+		defer s.Close()
+		_, _ = s.Write(claim)
+	}
+	if kib := memory(t, p.Hosts[0]) - before; kib > strangers*limitKiB {
+		t.Errorf("%d strangers cost %d KiB", strangers, kib)
+	} else {
+		t.Logf("%d strangers cost %d KiB", strangers, kib)
+	}
+	began := time.Now()
+	if err := p.Hosts[1].Start(nil); err != nil {
+		t.Fatal(err)
+	}
+	inSyncAndEqual(t, p, l)
+	t.Logf("the peer was back after %v", time.Since(began))
 }
 
 // X15: a second daemon for the same resource does not start, and does no harm.

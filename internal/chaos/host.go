@@ -23,6 +23,7 @@ const (
 	pollInterval = 4 * time.Millisecond
 	endTimeout   = 30 * time.Second
 	toolTimeout  = 30 * time.Second
+	askTimeout   = 5 * time.Second // a daemon that hangs, or is stopped, does not answer
 )
 
 // ErrDied is returned by Host.WaitFor when the daemon ends meanwhile.
@@ -144,6 +145,8 @@ func (h *Host) Tool(ctx context.Context, args ...string) (string, error) {
 
 // Do sends a command to the daemon.
 func (h *Host) Do(ctx context.Context, req control.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
+	defer cancel()
 	req.Resource = Resource
 	c := control.Client{Path: h.Path(".ctl")}
 	if err := c.Do(ctx, req, nil); err != nil {
@@ -164,6 +167,8 @@ func (h *Host) Secondary(ctx context.Context) error {
 
 // Snapshot returns the state of the resource.
 func (h *Host) Snapshot(ctx context.Context) (*control.Resource, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	c := control.Client{Path: h.Path(".ctl")}
 	list, err := c.Snapshot(ctx, Resource)
 	if err != nil {

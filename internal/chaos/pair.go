@@ -33,6 +33,8 @@ type Pair struct {
 	// Proxies carry what Hosts[i] dials, if Options.Links is set.
 	Proxies [2]*Proxy
 	Size    uint64 // of the volume in bytes, once it is attached
+	// Address is where each node listens for its peer.
+	Address [2]string
 }
 
 // NewPair writes configurations and metadata for two nodes whose daemons do not run.
@@ -52,6 +54,7 @@ func NewPair(ctx context.Context, o Options) (*Pair, error) {
 		}
 		dial[i] = addr[i]
 	}
+	p.Address = addr
 	for i := range p.Hosts {
 		if !o.Links {
 			break
