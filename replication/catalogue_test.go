@@ -1,8 +1,12 @@
 package replication
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // Scenarios of the fault catalogue (docs/catalogue.txt) that need a test of their own.
@@ -92,4 +96,272 @@ func TestPausedPrimaryDoubtsItsConnection(t *testing.T) {
 	if _, answered := a.outcome[zombie]; !answered {
 		t.Fatal("without fencing it goes on alone, and does not")
 	}
+}
+
+// hears delivers a packet to a node as if its peer had sent it.
+func (n *testNode) hears(cmd wire.Command, socket Socket, body []byte) {
+	n.post(Event{Kind: EvPacket, Gen: n.gen, Cmd: cmd, Socket: socket, Body: body})
+	n.alone()
+}
+
+// N11, N13: an answer that fits nothing that was asked ends the connection. The write is
+// answered then, marked, and copied when the peer is back.
+func TestAnswersThatFitNothing(t *testing.T) {
+	ack := func(change func(*wire.BlockAck)) func(*testNode, wire.BlockAck, wire.BarrierAck) {
+		return func(n *testNode, p wire.BlockAck, _ wire.BarrierAck) {
+			change(&p)
+			n.hears(wire.CmdWriteAck, MetaSocket, p.AppendTo(nil))
+		}
+	}
+	barrier := func(change func(*wire.BarrierAck)) func(*testNode, wire.BlockAck, wire.BarrierAck) {
+		return func(n *testNode, _ wire.BlockAck, p wire.BarrierAck) {
+			change(&p)
+			n.hears(wire.CmdBarrierAck, MetaSocket, p.AppendTo(nil))
+		}
+	}
+	for name, lie := range map[string]func(*testNode, wire.BlockAck, wire.BarrierAck){
+		"a block that was never sent":    ack(func(p *wire.BlockAck) { p.BlockID += 1 << 40 }),
+		"another place":                  ack(func(p *wire.BlockAck) { p.Sector += 8 }),
+		"a barrier that was never sent":  barrier(func(p *wire.BarrierAck) { p.Handle += 7 }),
+		"fewer writes than in the epoch": barrier(func(p *wire.BarrierAck) { p.Count = 0 }),
+		"more writes than in the epoch":  barrier(func(p *wire.BarrierAck) { p.Count += 5 }),
+		"a barrier before its writes":    barrier(func(*wire.BarrierAck) {}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair()
+			a, b := establish(t, p)
+			write := a.request(OpWrite, 8, 4096, 5)
+			for range 25 { // until the epoch is old enough for a barrier
+				a.post(Event{Kind: EvTick})
+				a.alone()
+				p.now += 100 * Millisecond
+			}
+			var want wire.BlockAck
+			var number wire.BarrierAck
+			for i := range b.inbox { // what b would answer
+				switch ev := &b.inbox[i]; ev.Cmd {
+				case wire.CmdData:
+					r := wire.NewReader(ev.Cmd, ev.Body)
+					var d wire.Data
+					d.DecodeFrom(&r)
+					want = wire.BlockAck{Sector: d.Sector, BlockID: d.BlockID, Size: 4096, Seq: d.Seq}
+				case wire.CmdBarrier:
+					r := wire.NewReader(ev.Cmd, ev.Body)
+					var d wire.Barrier
+					d.DecodeFrom(&r)
+					number = wire.BarrierAck{Handle: d.Handle, Count: 1}
+				default:
+				}
+			}
+			if want.Size == 0 || number.Count == 0 {
+				t.Fatalf("b has no write and no barrier to answer\n%s", p.take())
+			}
+			p.apart = true
+			lie(a, want, number)
+			if c := a.r.State(0).Conn; c >= state.WFReportParams {
+				t.Fatalf("still %v after a lie\n%s", c, p.take())
+			}
+			p.tick(2)
+			if o, ok := a.outcome[write]; !ok || o != OK || a.r.vols[0].disk.bm.Weight() != 1 {
+				t.Fatalf("the write: %v %v, %d bits\n%s", ok, o, a.r.vols[0].disk.bm.Weight(), p.take())
+			}
+			p.apart = false
+			p.tick(30)
+			if p.equal(t); b.data[8] != 5 {
+				t.Fatal("b misses the write")
+			}
+		})
+	}
+}
+
+// H20, F09: our own challenge is not answered: whoever presents it wants our answer for
+// himself. Nor is one that is too short or too long.
+func TestChallenges(t *testing.T) {
+	cfg := testConfig()
+	cfg.CramHMACAlg, cfg.SharedSecret = "sha256", "geheim"
+	for name, challenge := range map[string]func(own []byte) []byte{
+		"our own":   func(own []byte) []byte { return own },
+		"too short": func(own []byte) []byte { return own[:8] },
+		"none":      func([]byte) []byte { return nil },
+		"too long":  func([]byte) []byte { return make([]byte, wire.AuthChallengeMax+1) },
+		"good":      func(own []byte) []byte { return bytes.Repeat([]byte{7}, len(own)) },
+	} {
+		p := newPair(cfg, cfg)
+		a, b := p.nodes[0], p.nodes[1]
+		for _, n := range p.nodes {
+			n.attach()
+			n.admin(Admin{Kind: AdminConnect})
+			n.alone()
+		}
+		p.link()
+		a.alone()
+		for i := range b.inbox {
+			if ev := b.inbox[i]; ev.Kind == EvPacket {
+				a.hears(ev.Cmd, ev.Socket, ev.Body) // the features of a are good enough for a
+				break
+			}
+		}
+		own := append([]byte(nil), a.r.conn.challenge[:]...)
+		p.take()
+		a.hears(wire.CmdAuthChallenge, DataSocket, challenge(own))
+		log := p.take()
+		if answered := strings.Contains(log, "AuthResponse"); answered != (name == "good") || a.up != answered {
+			t.Errorf("%s: answered %v, connected %v\n%s", name, answered, a.up, log)
+		}
+	}
+}
+
+// U12: a new generation with a cleared bitmap is not for a peer that is away: it would
+// believe that it has everything.
+func TestClearedBitmapNeedsThePeer(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.apart = true
+	p.cut()
+	p.tick(2)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	token := a.admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
+	p.tick(2)
+	if r, ok := a.replies[token]; !ok || r.OK() {
+		t.Fatalf("answered %v: %v\n%s", ok, r, p.take())
+	}
+	p.apart = false
+	p.tick(30)
+	if p.equal(t); b.data[8] != 5 {
+		t.Fatal("b misses the write")
+	}
+}
+
+// P10: a node that is promoted is not outdated as well: one of the two is refused, in
+// whatever order they come.
+func TestOutdateAgainstPromotion(t *testing.T) {
+	for _, order := range [][]AdminKind{{AdminPrimary, AdminOutdate}, {AdminOutdate, AdminPrimary}} {
+		p := newPair(fencingConfig(), fencingConfig())
+		_, b := establish(t, p)
+		p.apart = true
+		p.cut()
+		p.tick(2)
+		tokens := make(map[AdminKind]uint64)
+		for _, kind := range order {
+			tokens[kind] = b.admin(Admin{Kind: kind})
+		}
+		p.tick(2)
+		for len(b.handlers) > 0 && b.handlers[0].IO != 0 {
+			b.handled(t, HandlerFencePeer, fencePeerKilled)
+			p.tick(2)
+		}
+		s := b.r.State(0)
+		promoted, outdated := b.replies[tokens[AdminPrimary]].OK(), b.replies[tokens[AdminOutdate]].OK()
+		if promoted == outdated || promoted != (s.Role == state.Primary) || outdated != (s.Disk == state.Outdated) {
+			t.Errorf("%v: promoted %v, outdated %v, %v\n%s", order, promoted, outdated, s, p.take())
+		}
+	}
+}
+
+// U08: the peer's disk turns out to be gone while I/O is frozen. The generation is new
+// before I/O goes on.
+func TestPeerWithoutADiskWhileFrozen(t *testing.T) {
+	p := newPair(fencingConfig(), fencingConfig())
+	a, b := establish(t, p)
+	before := a.r.vols[0].disk.sb.UUIDs
+	p.apart = true
+	p.cut()
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(5)
+	b.r, b.inbox, b.wants = New(fencingConfig()), nil, false // back without its disk
+	b.admin(Admin{Kind: AdminConnect})
+	p.apart = false
+	p.tick(30)
+	now := a.r.vols[0].disk.sb.UUIDs
+	if o, ok := a.outcome[id]; !ok || o != OK || now.Current()|1 == before.Current()|1 || now.Bitmap()|1 != before.Current()|1 {
+		t.Fatalf("answered %v %v, generations %x after %x, %v\n%s", ok, o, now, before, a.r.State(0), p.take())
+	}
+	b.attach()
+	p.tick(50)
+	if p.equal(t); b.data[8] != 5 {
+		t.Fatalf("b misses the write: %v\n%s", b.r.State(0), p.take())
+	}
+}
+
+// W18: a FLUSH with nothing to flush closes no epoch, and one without a disk is the
+// peer's affair.
+func TestEmptyFlush(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	p.tick(3)
+	p.take()
+	id := a.request(OpFlush, 0, 0, 0)
+	p.tick(1)
+	if log := p.take(); a.outcome[id] != OK || strings.Contains(log, "a>b: Barrier") {
+		t.Fatalf("an empty flush: %v\n%s", a.outcome[id], log)
+	}
+	a.admin(Admin{Kind: AdminDetach})
+	p.tick(1)
+	a.request(OpWrite, 8, 4096, 5)
+	id = a.request(OpFlush, 0, 0, 0)
+	p.tick(3)
+	if o, ok := a.outcome[id]; !ok || o != OK {
+		t.Fatalf("a flush without a disk: %v %v\n%s", ok, o, p.take())
+	}
+	p.apart = true
+	p.cut()
+	p.tick(2)
+	id = a.request(OpFlush, 0, 0, 0)
+	p.tick(2)
+	if o, ok := a.outcome[id]; !ok || o == OK {
+		t.Fatalf("a flush without any disk: %v %v\n%s", ok, o, p.take())
+	}
+}
+
+// H14: the operator's commands at every step of a handshake end, and so does the
+// handshake.
+func TestCommandsDuringTheHandshake(t *testing.T) {
+	for _, kind := range []AdminKind{AdminDisconnect, AdminDetach, AdminSecondary, AdminInvalidate, AdminOutdate} {
+		for steps := range 40 {
+			p := newPair()
+			p.quiet = true
+			a, b := p.nodes[0], p.nodes[1]
+			establishQuiet(p)
+			p.apart = true
+			p.cut()
+			p.tick(1)
+			p.apart = false
+			for range steps { // one event of each node at a time
+				p.link()
+				for _, n := range p.nodes {
+					if len(n.inbox) > 0 {
+						ev := n.inbox[0]
+						n.inbox = n.inbox[1:]
+						ev.Now = p.now
+						n.step(&ev)
+					}
+				}
+			}
+			token := b.admin(Admin{Kind: kind})
+			p.tick(60)
+			if _, ok := b.replies[token]; !ok {
+				t.Fatalf("command %d after %d events is not answered: %v", kind, steps, b.r.State(0))
+			}
+			for _, n := range []*testNode{a, b} {
+				if c := n.r.State(0).Conn; c != state.Connected && c != state.StandAlone && c != state.WFConnection {
+					t.Fatalf("command %d after %d events: %s stays %v", kind, steps, n.name, c)
+				}
+			}
+		}
+	}
+}
+
+// establishQuiet brings a pair in sync, a being Primary.
+func establishQuiet(p *pair) {
+	for _, n := range p.nodes {
+		n.attach()
+		n.admin(Admin{Kind: AdminConnect})
+	}
+	p.settle()
+	p.nodes[0].admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
+	p.settle()
+	p.nodes[0].admin(Admin{Kind: AdminPrimary})
+	p.settle()
 }
