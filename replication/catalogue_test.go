@@ -365,3 +365,29 @@ func establishQuiet(p *pair) {
 	p.nodes[0].admin(Admin{Kind: AdminPrimary})
 	p.settle()
 }
+
+// R23: whatever the options and the answers are, the budget of a resync stays within
+// what the device and max-buffers allow, and a resync that has nothing in flight may ask.
+func TestRateControllerIsBounded(t *testing.T) {
+	extremes := []uint32{0, 1, 250, 1 << 20, 1<<32 - 1}
+	for _, rate := range extremes {
+		for _, ahead := range []int{0, 1, 20, 300, 1 << 30} {
+			for _, fill := range extremes {
+				for _, answered := range []uint64{0, 1, 1 << 20, 1 << 62} {
+					v := VolumeConfig{ResyncRateKiB: rate, PlanAheadTenths: uint32(ahead), FillTargetSector: fill,
+						DelayTargetTenth: rate, MaxRateKiB: rate}
+					var c rateController
+					c.reset(ahead)
+					for tick := range 50 {
+						c.answered = answered * uint64(tick%2) // flapping
+						c.tick(&v)
+						if c.budget < 0 || c.inflight < 0 || c.budget > 1<<40 {
+							t.Fatalf("%+v, answered %d: budget %d, in flight %d", v, answered, c.budget, c.inflight)
+						}
+						c.spend(uint64(min(c.budget, 1<<16)))
+					}
+				}
+			}
+		}
+	}
+}
