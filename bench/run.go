@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -76,11 +77,12 @@ func runCommand(ctx context.Context, args []string) error {
 			fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 		},
 	}
-	if err := r.all(ctx, strings.Split(*only, ",")); err != nil {
-		return fmt.Errorf("%w (logs in %s)", err, scratch)
+	failed := r.all(ctx, strings.Split(*only, ","))
+	if err := r.report.save(*out); err != nil { // what there is, if it was interrupted
+		return errors.Join(failed, err)
 	}
-	if err := r.report.save(*out); err != nil {
-		return err
+	if failed != nil {
+		return fmt.Errorf("%w (logs in %s)", failed, scratch)
 	}
 	r.report.markdown(os.Stdout)
 	return os.RemoveAll(scratch)
