@@ -14,8 +14,9 @@ import (
 // and every decision comes from rng.
 type world struct {
 	opt    Options
+	plan   []Fault
 	mutant Mutant
-	rng    *rand.Rand
+	rng    *rand.Rand // what happens in the run; faults have their own
 	now    replication.Time
 	queue  eventQueue
 	seq    uint64
@@ -128,18 +129,19 @@ func nodeName(n int) string {
 
 // Result is what a run says.
 type Result struct {
-	Options Options
-	Hash    uint64
-	Events  int
-	Faults  int
-	Err     error
-	Trace   []string // if asked for
+	Scenario Scenario
+	Hash     uint64
+	Events   int
+	Faults   int
+	Err      error
+	Trace    []string // if asked for
 }
 
 // Report is the text for a failed run.
 func (r *Result) Report() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %v\noptions: %v\ntrace hash: %016x, %d events\n", r.Options.Seed, r.Err, r.Options, r.Hash, r.Events)
+	seed := r.Scenario.Options.Seed
+	fmt.Fprintf(&b, "seed %d: %v\ntrace hash: %016x, %d events\n%v", seed, r.Err, r.Hash, r.Events, r.Scenario)
 	tail := r.Trace
 	if len(tail) > 200 {
 		tail = tail[len(tail)-200:]
@@ -148,27 +150,29 @@ func (r *Result) Report() string {
 		b.WriteString(l)
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "reproduce: go test ./sim -run TestSim -sim.seed=%d -sim.v\n", r.Options.Seed)
+	fmt.Fprintf(&b, "reproduce: go test ./sim -run TestSim -sim.seed=%d -sim.v\n", seed)
 	return b.String()
 }
 
 // Run simulates the scenario of a seed with a mutant (none: NoMutant). With text the
 // trace is kept as text as well.
-func Run(seed uint64, m Mutant, text bool) (res Result) {
-	w := newWorld(seed, m, text)
+func Run(seed uint64, m Mutant, text bool) Result { return Draw(seed).run(m, text) }
+
+func (s Scenario) run(m Mutant, text bool) (res Result) {
+	w := newWorld(s, m, text)
 	defer func() {
 		if p := recover(); p != nil {
 			w.err = fmt.Errorf("panic: %v\n%s", p, stack())
 		}
-		res = Result{w.opt, w.hash, w.steps, w.op.faults, w.err, w.lines}
+		res = Result{s, w.hash, w.steps, w.op.faults, w.err, w.lines}
 	}()
 	w.scenario()
 	return res
 }
 
-func newWorld(seed uint64, m Mutant, text bool) *world {
-	rng := rand.New(rand.NewPCG(seed, 0x5eed))
-	w := &world{opt: draw(seed, rng), mutant: m, rng: rng, keep: text, hash: 14695981039346656037}
+func newWorld(s Scenario, m Mutant, text bool) *world {
+	rng := rand.New(rand.NewPCG(s.Options.Seed, 3))
+	w := &world{opt: s.Options, plan: s.Faults, mutant: m, rng: rng, keep: text, hash: 14695981039346656037}
 	w.check.init(w)
 	w.oracle.init(w)
 	w.net.w, w.client.w, w.op.w = w, w, w
@@ -248,7 +252,7 @@ func (w *world) heal() {
 	w.healing = true
 	w.trace("heal", -1, 0, 0)
 	w.op.heal()
-	const bound = 60 * replication.Second
+	const bound = 30 * replication.Second
 	limit := w.now + bound
 	for w.err == nil && w.now < limit {
 		w.run(limit, w.settled)
@@ -275,10 +279,15 @@ func (w *world) arrival() replication.Time {
 
 // settled says whether the copies are in sync and nothing is in progress.
 func (w *world) settled() bool {
-	if !w.oracle.inSync || w.client.outstanding() > 0 || !w.op.idle() {
+	if !w.oracle.inSync || !w.net.good() || w.client.outstanding() > 0 || !w.op.idle() {
 		return false
 	}
 	for _, n := range w.nodes { // under protocol A much may be on its way
+		for i := range n.conn.out {
+			if n.conn.out[i].arrives > w.now {
+				return false
+			}
+		}
 		if len(n.dev.inflight) > 0 || n.core.Status().Volumes[0].PeerPending > 0 {
 			return false
 		}

@@ -33,6 +33,10 @@ type device struct {
 	armed    [numFaults]bool // the next operation of the kind fails
 	logDirty bool            // a block of the activity log may be in the cache
 	broken   bool            // a fault has hit since the last attach
+	noSpace  bool            // a failing write fails for lack of space
+
+	hungUntil replication.Time
+	latent    map[uint64]bool // sectors that cannot be read until they are written
 }
 
 // diskIO is a data operation in progress. mem is the memory of the request or buffer.
@@ -58,18 +62,26 @@ func (d *device) latency() replication.Time {
 	if r.IntN(30) == 0 {
 		t *= replication.Time(2 + r.IntN(15))
 	}
-	return t
+	return t + max(0, d.hungUntil-d.w.now)
 }
 
 // failing says whether the operation is hit by an armed fault.
 func (d *device) failing(a area) bool {
-	other := d.w.nodes[1-d.n.id].state()
-	if !d.armed[a] || other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good() {
+	if !d.armed[a] {
+		return false
+	}
+	if d.alone() {
 		return false // one thing at a time
 	}
 	d.armed[a], d.broken = false, true
 	d.w.trace("eio", d.n.id, uint64(a), 0)
 	return true
+}
+
+// alone says whether no other disk has all data.
+func (d *device) alone() bool {
+	other := d.w.nodes[1-d.n.id].state()
+	return other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good()
 }
 
 // submit starts a data operation.
@@ -93,7 +105,7 @@ func (d *device) complete(io *diskIO) {
 	err := replication.DiskOK
 	switch io.fx.Op {
 	case replication.OpRead:
-		if d.failing(faultRead) {
+		if d.failing(faultRead) || d.unreadable(sector, n) {
 			err = replication.DiskIOError
 			break
 		}
@@ -106,9 +118,13 @@ func (d *device) complete(io *diskIO) {
 	default:
 		if d.failing(faultWrite) {
 			err = replication.DiskIOError
+			if d.noSpace {
+				err = replication.DiskNoSpace
+			}
 			d.partial(io)
 			break
 		}
+		d.repair(sector, n)
 		d.data.write(sector, d.contents(io), io.fx.FUA)
 	}
 	if io.own != nil {
@@ -116,6 +132,25 @@ func (d *device) complete(io *diskIO) {
 		return
 	}
 	d.n.diskDone(io, err)
+}
+
+// unreadable says whether a read touches a latent error.
+func (d *device) unreadable(sector, n uint64) bool {
+	for s := sector; len(d.latent) > 0 && s < sector+n && !d.alone(); s++ {
+		if d.latent[s] {
+			d.broken = true
+			d.w.trace("latent eio", d.n.id, s, 0)
+			return true
+		}
+	}
+	return false
+}
+
+// repair: what is written can be read again.
+func (d *device) repair(sector, n uint64) {
+	for s := sector; len(d.latent) > 0 && s < sector+n; s++ {
+		delete(d.latent, s)
+	}
 }
 
 // contents is what a write leaves on the disk.

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"math/rand/v2"
+
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -50,9 +52,11 @@ func (n *node) within(end uint64, own bool) bool {
 
 // grow makes one disk larger, or both, and maybe lets an operator resize. A volume grows
 // without its peer only if that has room.
-func (o *operator) grow() {
+func (o *operator) grow(r *rand.Rand) {
+	if o.w.opt.Room == 0 {
+		return
+	}
 	o.faults++
-	r := o.w.rng
 	most := o.w.opt.Sectors + o.w.opt.Room
 	to := o.w.opt.Sectors + 1 + r.Uint64N(o.w.opt.Room)
 	if r.IntN(3) == 0 {

@@ -51,6 +51,7 @@ type packet struct {
 	head    []byte // header and body
 	payload []uint64
 	eof     bool
+	garbage bool
 }
 
 // try makes a connection if both nodes want one.
@@ -192,6 +193,10 @@ func (t *network) transmit(s *side, sock replication.Socket, pk packet) {
 		}
 		in := &s.peer.in[sock]
 		in.list = append(in.list, pk)
+		if s.peer.node.pausedUntil > t.w.now {
+			s.peer.node.schedule(0, func() { t.read(s.peer, sock) })
+			return
+		}
 		t.read(s.peer, sock)
 	})
 }
@@ -234,6 +239,10 @@ func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 		version = wire.VersionInitial
 	}
 	h, size, err := wire.ParseHeader(pk.head, version)
+	if pk.garbage {
+		t.intruded(s, h, err)
+		return
+	}
 	if err == nil && version == wire.VersionMax {
 		err = session.Check(h)
 	}
@@ -257,6 +266,15 @@ func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 		t.w.line("  < %v socket %d, %d+%d bytes: %x", h.Command, sock, body, bulk, ev.Body, nodeName(s.node.id))
 	}
 	s.node.step(&ev)
+}
+
+// intruded is what the driver does with a stream that makes no sense: it ends it.
+func (t *network) intruded(s *side, h wire.Header, err error) {
+	if err == nil {
+		t.w.fail("node %s takes random bytes for %v", nodeName(s.node.id), h.Command)
+		return
+	}
+	t.broken(s, state.ProtocolError)
 }
 
 // close shuts a connection at the wish of the core.

@@ -42,6 +42,14 @@ type node struct {
 	freeReqs []replication.ReqID
 	reads    bool // application reads need not ask the core
 	detached bool // the core has let go of the disk
+
+	pausedUntil replication.Time
+	ahead       replication.Time // of the clock: jumps so far
+}
+
+// clock is the time as the node sees it.
+func (n *node) clock() replication.Time {
+	return n.w.now + n.w.now/1000*replication.Time(n.w.opt.Drift[n.id]) + n.ahead
 }
 
 // request is an application's request at a node.
@@ -67,11 +75,17 @@ func stack() []byte { return debug.Stack() }
 // schedule does something later unless the process ends before.
 func (n *node) schedule(d replication.Time, do func()) {
 	inc := n.inc
-	n.w.after(d, func() {
-		if n.inc == inc {
+	var run func()
+	run = func() {
+		switch {
+		case n.inc != inc:
+		case n.pausedUntil > n.w.now:
+			n.w.at(n.pausedUntil, run)
+		default:
 			do()
 		}
-	})
+	}
+	n.w.after(d, run)
 }
 
 func (n *node) role() state.Role { return n.state().Role }
@@ -97,10 +111,11 @@ func (n *node) config() replication.Config {
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
-		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
-		VerifyAlg: digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
+		MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
+		SuspendOnNoData: o.Suspend,
+		VerifyAlg:       digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{
-			OnIOError: replication.OnErrorDetach, Fencing: state.DontCare, DiskFlushes: true, MDFlushes: true,
+			OnIOError: o.OnIOError, Fencing: o.Fencing, DiskFlushes: true, MDFlushes: true,
 			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate, DiscardGranularity: granularity,
 		}},
 	}
@@ -205,7 +220,7 @@ func (n *node) end(notice bool) {
 		return
 	}
 	n.w.net.crashed(n, notice)
-	n.up, n.inc = false, n.inc+1
+	n.up, n.inc, n.pausedUntil = false, n.inc+1, 0
 	n.core, n.conn, n.want, n.reqs = nil, nil, false, nil
 	n.w.client.crashed(n)
 	n.w.op.crashed(n)
@@ -216,7 +231,7 @@ func (n *node) step(ev *replication.Event) {
 	if !n.up || n.w.err != nil {
 		return
 	}
-	ev.Now = n.w.now
+	ev.Now = n.clock()
 	n.w.trace(eventNames[ev.Kind], n.id, uint64(ev.Cmd)<<32|uint64(ev.IO), ev.Sector<<8|uint64(ev.Err))
 	n.core.Step(ev, &n.fx)
 	inc := n.inc
@@ -276,7 +291,9 @@ func (n *node) effect(e *replication.Effect) {
 	case replication.FxMove:
 		n.w.fail("node %s: external metadata is to be moved", nodeName(n.id))
 	case replication.FxHandler:
-		if e.IO != 0 {
+		if e.Handler == replication.HandlerFencePeer {
+			n.w.op.handler(n, e)
+		} else if e.IO != 0 {
 			n.handler(e.IO)
 		}
 	}

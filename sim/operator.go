@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"math/rand/v2"
+
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -12,14 +14,16 @@ type operator struct {
 	waiting           map[uint64]command
 	faults            int
 	diskFaults        int
+	intrusions        int                 // what comes over the network may be nonsense
 	back              [2]replication.Time // when a node that is down starts again
 	lease             replication.Time    // no new change of roles before
 	demoting          bool
-	prefer            int    // node to promote next, -1: any
-	splitBrains       int    // reports of it
-	splitBrainPlanned bool   // it is what the test wants
-	verified          int    // online verifies that came to their end, counted on each node
-	rotten            uint64 // blocks that a verify must find
+	prefer            int     // node to promote next, -1: any
+	splitBrains       int     // reports of it
+	splitBrainPlanned bool    // it is what the test wants
+	verified          int     // online verifies that came to their end, counted on each node
+	rotten            uint64  // blocks that a verify must find
+	barred            [2]bool // fenced: not to be promoted before the copies are in sync
 }
 
 // command is a command that was not answered yet.
@@ -30,29 +34,14 @@ type command struct {
 
 func (o *operator) start() {
 	o.waiting, o.prefer = map[uint64]command{}, -1
-	opt := &o.w.opt
-	o.every(opt.Kill, func() { o.crash(false) })
-	o.every(opt.Power, func() { o.crash(true) })
-	o.every(opt.Cut, o.cut)
-	o.every(opt.DiskErr, o.diskError)
-	o.every(opt.Switch, o.switchRoles)
-	o.every(opt.Admin, o.meddle)
-	o.every(opt.Grow, o.grow)
-	o.manage()
-}
-
-// every does something again and again at random times until the faults end.
-func (o *operator) every(mean replication.Time, do func()) {
-	if mean == 0 {
-		return
+	for _, f := range o.w.plan {
+		o.w.at(f.At, func() {
+			if !o.w.healing {
+				faultKinds[f.Kind](o, rand.New(rand.NewPCG(f.Seed, 4)))
+			}
+		})
 	}
-	o.w.after(between(o.w.rng, mean/10, 2*mean), func() {
-		if o.w.healing {
-			return
-		}
-		do()
-		o.every(mean, do)
-	})
+	o.manage()
 }
 
 // expect returns a token for a command.
@@ -99,7 +88,7 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
 	case replication.NoteProtocolError:
-		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == 0 {
+		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == 0 && o.intrusions == 0 {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
 	case replication.NoteVerifyDone:
@@ -112,9 +101,8 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 }
 
 // crash ends a node, or both.
-func (o *operator) crash(power bool) {
+func (o *operator) crash(r *rand.Rand, power bool) {
 	o.faults++
-	r := o.w.rng
 	hit := [2]bool{r.IntN(2) == 0, false}
 	hit[1] = !hit[0] || r.IntN(5) == 0
 	for i, n := range o.w.nodes {
@@ -137,46 +125,17 @@ func pickTime(i int) replication.Time {
 	return [...]replication.Time{5 * replication.Millisecond, 100 * replication.Millisecond, replication.Second}[i]
 }
 
-func (o *operator) cut() {
-	o.faults++
-	r := o.w.rng
-	switch kind := r.IntN(4); kind {
-	case 0:
-		o.w.trace("silence", -1, 0, 0)
-		o.w.net.silence(o.w.nodes[r.IntN(2)])
-	case 1:
-		o.w.trace("cut without notice", -1, 0, 0)
-		o.w.net.cut(false)
-	default:
-		o.w.trace("cut", -1, 0, 0)
-		o.w.net.cut(true)
-	}
-	o.w.net.partition(between(r, 0, pickTime(r.IntN(3))))
-}
-
-// diskError lets an operation of one disk fail, if the other one is good.
-func (o *operator) diskError() {
-	n := o.w.nodes[o.w.rng.IntN(2)]
-	other := o.w.nodes[1-n.id]
-	if !o.w.oracle.inSync || other.faulty() {
-		return
-	}
-	o.faults++
-	o.diskFaults++
-	n.dev.armed[o.w.rng.IntN(int(numFaults))] = true
-}
-
 // faulty says whether the disk of n has failed or is about to.
 func (n *node) faulty() bool { return n.dev.broken || n.dev.armed != [numFaults]bool{} }
 
-func (o *operator) switchRoles() {
+func (o *operator) switchRoles(r *rand.Rand) {
 	p := o.w.client.node
 	if p == nil || !o.w.oracle.inSync || o.demoting {
 		return
 	}
 	o.faults++
 	o.prefer = 1 - p.id
-	if o.w.rng.IntN(4) == 0 {
+	if r.IntN(4) == 0 {
 		o.prefer = p.id
 	}
 	o.demote(p)
@@ -193,49 +152,6 @@ func (o *operator) demote(p *node) {
 			o.w.client.settled(p, inv, gen)
 		}
 	})
-}
-
-// meddle gives commands that are unusual but permitted.
-func (o *operator) meddle() {
-	o.faults++
-	r := o.w.rng
-	n := o.w.nodes[r.IntN(2)]
-	st := n.state()
-	switch r.IntN(7) {
-	case 0:
-		n.admin(replication.Admin{Kind: replication.AdminDisconnect, Force: r.IntN(2) == 0}, nil)
-	case 1:
-		if st.Role != primary && o.w.oracle.inSync && o.w.oracle.current[1-n.id] {
-			n.admin(replication.Admin{Kind: replication.AdminInvalidate}, nil)
-		}
-	case 2:
-		if o.w.oracle.inSync && !o.w.nodes[1-n.id].faulty() {
-			o.diskFaults++
-			n.admin(replication.Admin{Kind: replication.AdminDetach, Force: r.IntN(4) == 0}, nil)
-		}
-	case 3:
-		n.admin(replication.Admin{Kind: replication.AdminPauseSync}, nil)
-		n.schedule(between(r, 1, 200*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil) })
-	case 4:
-		o.w.check.covered()
-	default:
-		o.verify(n)
-	}
-}
-
-// verify compares a part of the device, which must be equal whatever else is going on.
-func (o *operator) verify(n *node) {
-	r := o.w.rng
-	a := replication.Admin{Kind: replication.AdminVerify, Start: r.Uint64N(o.w.opt.Sectors), Resume: r.IntN(4) == 0}
-	a.Stop = a.Start + 1 + r.Uint64N(8192)
-	if len(o.w.client.hot) > 0 && r.IntN(2) == 0 { // where the application is busy
-		a.Start = o.w.client.hot[r.IntN(len(o.w.client.hot))]
-		a.Stop = a.Start + 1 + r.Uint64N(1024)
-	}
-	n.admin(a, nil)
-	if r.IntN(4) == 0 {
-		n.schedule(between(r, 1, 300*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminStopVerify}, nil) })
-	}
 }
 
 // manage looks after the cluster: starts nodes again, connects them, gives them their
@@ -298,10 +214,14 @@ func (o *operator) elect() {
 // mayPromote is what fencing is for: a node without its peer must have all data.
 func (o *operator) mayPromote(n *node) bool {
 	other := o.w.nodes[1-n.id]
-	if !n.up || n.state().Disk != state.UpToDate || !o.w.oracle.current[n.id] || other.role() == primary {
+	switch disk := n.state().Disk; {
+	case !n.up || other.role() == primary:
 		return false
+	case o.w.opt.Fencing == state.ResourceAndStonith: // trust it
+		return disk >= state.Consistent && !o.barred[n.id]
+	default:
+		return disk == state.UpToDate && o.w.oracle.current[n.id]
 	}
-	return true
 }
 
 func (o *operator) promote(n *node) {
@@ -326,7 +246,11 @@ func (o *operator) heal() {
 	o.w.client.idle = true
 	for _, n := range o.w.nodes {
 		n.dev.armed = [numFaults]bool{}
+		n.dev.hungUntil, n.dev.latent = 0, nil // a pause ends by itself: nothing may overtake what waits for that
 		if n.up {
+			if o.w.opt.Fencing == state.DontCare { // else it would override a handler that has failed
+				n.admin(replication.Admin{Kind: replication.AdminResumeIO}, nil)
+			}
 			n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
 )
 
 // Options are what a seed draws before a run. They are printed with a failure.
@@ -34,15 +35,17 @@ type Options struct {
 	SurviveShuffle bool
 	Rate           uint32 // resync, KiB/s
 
-	// Mean intervals between faults, 0: never.
-	Kill, Power, Cut, DiskErr, Switch, Admin replication.Time
-	CrashAgain                               bool             // lose all power after healing
-	Rot                                      bool             // plant differences, verify, repair
-	Grow                                     replication.Time // growth of disks, resize
-	Room                                     uint64           // sectors by which disks grow at most
-	Integrity                                bool             // data-integrity-alg, and a network that changes data
-	Csums                                    bool             // checksum-based resyncs
-	Thin                                     bool             // thin resyncs
+	Fencing      state.Fencing
+	Suspend      bool                    // on-no-data-accessible suspend-io
+	OnIOError    replication.ErrorPolicy // of both nodes
+	MaxEpochSize int
+	Drift        [2]int // of the nodes' clocks, parts in a thousand
+	CrashAgain   bool   // lose all power after healing
+	Rot          bool   // plant differences, verify, repair
+	Room         uint64 // sectors by which disks grow at most, 0: they do not
+	Integrity    bool   // data-integrity-alg, and a network that changes data
+	Csums        bool   // checksum-based resyncs
+	Thin         bool   // thin resyncs
 }
 
 // draw makes options from a seed.
@@ -76,22 +79,27 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.FlushPart = pick(r, 0, 0.02, 0.1)
 	o.FUAPart = pick(r, 0, 0.05, 0.3)
 	o.TrimPart = pick(r, 0, 0, 0.05)
-	o.Duration = between(r, 500*replication.Millisecond, 3*replication.Second)
+	o.Duration = between(r, 300*replication.Millisecond, 2*replication.Second)
 	o.DiskLatency = between(r, 20*microsecond, 3*replication.Millisecond)
 	o.NetLatency = between(r, 20*microsecond, 2*replication.Millisecond)
 	o.MetaSkew = replication.Time(pick(r, 0, 0, 1)) * between(r, 0, 10*replication.Millisecond)
 	o.SurviveShuffle = r.IntN(2) == 0
 	o.Rate = uint32(50_000 + r.IntN(950_000))
-	fault := func() replication.Time {
-		if r.IntN(100) < 35 {
-			return 0
-		}
-		return between(r, 150*replication.Millisecond, 2*replication.Second)
+	if r.IntN(4) == 0 {
+		o.Fencing = state.ResourceOnly
 	}
-	o.Kill, o.Power, o.Cut, o.DiskErr, o.Switch, o.Admin = fault(), fault(), fault(), fault(), fault(), fault()
+	o.Rot = o.Rot && o.Fencing == state.DontCare // fencing refuses the disconnect that a repair needs
+	o.Suspend = r.IntN(4) == 0
+	o.MaxEpochSize = 1 << r.IntN(12)
+	if r.IntN(4) == 0 {
+		o.Extents = 7
+	}
+	if r.IntN(3) == 0 {
+		o.Drift = [2]int{r.IntN(101) - 50, r.IntN(101) - 50}
+	}
 	o.CrashAgain = r.IntN(5) == 0
 	if r.IntN(4) == 0 {
-		o.Grow, o.Room = between(r, 100*replication.Millisecond, replication.Second), 1+r.Uint64N(8192)
+		o.Room = 1 + r.Uint64N(8192)
 	}
 	return o
 }

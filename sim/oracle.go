@@ -73,6 +73,12 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Role == primary && old.Role != primary {
 		o.last = n.id
 	}
+	if now.Disk == state.Failed && now.Role == primary && o.w.opt.Protocol != replication.ProtocolC {
+		o.w.check.giveUp(other) // what it answered before the peer had it may be lost with the next packet
+	}
+	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && o.replicating(now) {
+		o.current[n.id] = false // its peer has begun a new generation, or is about to
+	}
 	if old.Conn == state.SyncTarget && now.Conn == state.Connected && now.Disk == state.UpToDate {
 		o.w.check.equal(true) // the source will know soon
 	}
@@ -123,6 +129,7 @@ func (o *oracle) observe() {
 	if sync {
 		o.w.check.equal(o.source >= 0)
 		o.current, o.crashed, o.source = [2]bool{true, true}, [2]bool{}, -1
+		o.w.op.barred = [2]bool{}
 	}
 }
 
@@ -152,6 +159,9 @@ func (o *oracle) powerLost(node int) {
 	}
 	if o.w.check.lost(node) && !o.crashed[node] {
 		o.current[node] = false
+	}
+	if st := o.w.nodes[1-node].state(); st.Role == primary && st.Disk < state.Inconsistent {
+		o.w.check.giveUp(node) // a second fault, maybe before the last good copy was flushed
 	}
 }
 
@@ -183,6 +193,7 @@ func (o *oracle) promoted(node int) {
 		o.w.check.recovered()
 	}
 	if !o.inSync && !o.replicating(o.w.nodes[node].state()) {
+		o.w.op.barred[1-node] = true
 		o.current[1-node] = false
 	}
 }

@@ -9,11 +9,11 @@ import (
 
 // calm makes a world in which nothing breaks by itself.
 func calm(seed uint64) *world {
-	w := newWorld(seed, NoMutant, true)
-	w.opt.Kill, w.opt.Power, w.opt.Cut, w.opt.DiskErr, w.opt.Switch, w.opt.Admin = 0, 0, 0, 0, 0, 0
-	w.opt.Protocol = replication.ProtocolC
-	w.opt.BlankPeer = false
-	return w
+	s := Draw(seed)
+	s.Faults = nil
+	s.Options.Protocol, s.Options.BlankPeer = replication.ProtocolC, false
+	s.Options.Fencing, s.Options.Suspend = state.DontCare, false
+	return newWorld(s, NoMutant, true)
 }
 
 // until runs the world until cond holds.

@@ -1,0 +1,70 @@
+package sim
+
+import (
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// Exit codes of a fence-peer handler.
+const (
+	fenceFailed      = 1
+	fenceOutdated    = 4
+	fenceUnreachable = 5
+	fencePrimary     = 6
+	fenceKilled      = 7
+)
+
+// The cluster manager behind the fence-peer handler. It keeps a constraint per node, as
+// crm-fence-peer does: a node that was fenced is not promoted before the copies have been
+// in sync again.
+
+// handler runs the handler of a node; io is zero if nobody waits for it.
+func (o *operator) handler(n *node, e *replication.Effect) {
+	if e.Handler != replication.HandlerFencePeer || e.IO == 0 {
+		return
+	}
+	r, io := o.w.rng, e.IO
+	n.schedule(between(r, replication.Millisecond, pickTime(r.IntN(3))), func() {
+		o.fence(n, func(exit int) {
+			o.w.trace("fenced", n.id, uint64(exit), 0)
+			n.step(&replication.Event{Kind: replication.EvHandler, IO: io, Exit: exit})
+		})
+	})
+}
+
+// fence puts the other node out of the way and reports how.
+func (o *operator) fence(n *node, done func(exit int)) {
+	other := o.w.nodes[1-n.id]
+	switch {
+	case o.barred[n.id] || o.w.rng.IntN(10) == 0 && !o.w.healing:
+		done(fenceFailed)
+	case !other.up && o.w.rng.IntN(2) == 0:
+		o.barred[other.id] = true
+		done(fenceUnreachable)
+	case !other.up || o.w.rng.IntN(4) == 0:
+		other.powerLoss()
+		o.back[other.id] = o.w.now + between(o.w.rng, replication.Millisecond, 100*replication.Millisecond)
+		o.barred[other.id] = true
+		done(fenceKilled)
+	case other.role() == primary:
+		done(fencePrimary)
+	default:
+		inc := n.inc
+		answered := false
+		answer := func(exit int) {
+			if n.inc == inc && !answered {
+				answered = true
+				done(exit)
+			}
+		}
+		other.admin(replication.Admin{Kind: replication.AdminOutdate}, func(result state.Result) {
+			if result.OK() {
+				o.barred[other.id] = true
+				answer(fenceOutdated)
+				return
+			}
+			answer(fenceFailed)
+		})
+		n.schedule(replication.Second, func() { answer(fenceFailed) })
+	}
+}
