@@ -317,7 +317,7 @@ func (v *volume) negAck(p wire.BlockAck) bool {
 		q.netPending, q.netOK = false, false
 		r.advance(id)
 	} else if q.op.modifies() {
-		q.netOK = false // it was acknowledged when it was received
+		q.netOK, q.marked = false, true // it was acknowledged when it was received
 		v.markOut(q.sector, q.sectors())
 	}
 	return true
