@@ -172,6 +172,7 @@ func (c *checker) giveUp(node int) {
 	for _, x := range c.unsafe {
 		if x.copies&(1<<node) == 0 {
 			x.copies, x.stable, x.acked = 0, 0, false
+			c.refused(x) // what a read has seen of it may vanish too
 		} else {
 			x.copies, x.stable = 1<<node, x.stable&(1<<node)
 		}

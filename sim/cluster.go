@@ -284,7 +284,7 @@ func (w *world) settled() bool {
 	}
 	for _, n := range w.nodes { // under protocol A much may be on its way
 		for i := range n.conn.out {
-			if n.conn.out[i].arrives > w.now {
+			if n.conn.out[i].arrives > w.now || n.pausedUntil > w.now {
 				return false
 			}
 		}

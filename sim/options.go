@@ -88,7 +88,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 	if r.IntN(4) == 0 {
 		o.Fencing = state.ResourceOnly
 	}
-	o.Rot = o.Rot && o.Fencing == state.DontCare // fencing refuses the disconnect that a repair needs
+	o.Rot = o.Rot && o.Fencing == state.DontCare // it refuses the disconnect that a repair needs
 	o.Suspend = r.IntN(4) == 0
 	o.MaxEpochSize = 1 << r.IntN(12)
 	if r.IntN(4) == 0 {
@@ -98,7 +98,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 		o.Drift = [2]int{r.IntN(101) - 50, r.IntN(101) - 50}
 	}
 	o.CrashAgain = r.IntN(5) == 0
-	if r.IntN(4) == 0 {
+	if r.IntN(4) == 0 && o.Fencing == state.DontCare {
 		o.Room = 1 + r.Uint64N(8192)
 	}
 	return o
