@@ -28,6 +28,7 @@ type world struct {
 	check   checker
 	op      operator
 	healing bool
+	survive int // of the caches at the next loss of power: 1 nothing, 2 half, 3 all; 0 drawn
 	steps   int
 
 	hash  uint64
@@ -183,12 +184,17 @@ func newWorld(s Scenario, m Mutant, text bool) *world {
 	return w
 }
 
-// scenario is the course of a run.
-func (w *world) scenario() {
+// begin starts everything.
+func (w *world) begin() {
 	w.nodes[0].boot()
 	w.nodes[1].boot()
 	w.op.start()
 	w.client.start()
+}
+
+// scenario is the course of a run.
+func (w *world) scenario() {
+	w.begin()
 	w.run(w.opt.Duration, func() bool { return false })
 	w.heal()
 	w.rot()

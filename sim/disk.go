@@ -315,6 +315,9 @@ const decayed = poisoned - 1
 // losePower loses the caches.
 func (d *device) losePower() {
 	p := pick(d.w.rng, 0, 0.1, 0.5, 0.9, 1)
+	if k := d.w.survive; k > 0 {
+		p = float64(k-1) / 2
+	}
 	d.data.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
 	d.meta.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
 	d.n.metaChanged()
