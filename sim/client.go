@@ -88,14 +88,14 @@ func (c *client) submit() {
 
 // done wraps the answer of a request: it counts only if the node has not died since.
 func (c *client) done(n *node, f func(o replication.Outcome)) func(replication.Outcome) {
-	inc := n.inc
+	inc, gen := n.inc, n.gen
 	c.busy[n.id]++
 	return func(o replication.Outcome) {
 		if n.inc != inc {
 			return
 		}
 		c.busy[n.id]--
-		if st := n.state(); o == replication.IOError && c.w.op.diskFaults == 0 && (st.Disk == state.UpToDate || c.w.oracle.replicating(st)) {
+		if st := n.state(); o == replication.IOError && n.gen == gen && c.w.op.diskFaults == 0 && (st.Disk == state.UpToDate || c.w.oracle.replicating(st)) {
 			c.w.fail("node %s answers with an I/O error, no disk has ever failed: %v", nodeName(n.id), st)
 		}
 		f(o)
