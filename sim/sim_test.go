@@ -115,7 +115,7 @@ func TestPlanFormat(t *testing.T) {
 
 // TestShrink: a plan of many faults shrinks to those that a planted bug needs.
 func TestShrink(t *testing.T) {
-	for seed := uint64(1); seed < 100; seed++ {
+	for seed := uint64(1); seed < 1000; seed++ {
 		s := Draw(seed)
 		if len(s.Faults) < 8 || s.run(FlushErrorIgnored, false).Err == nil {
 			continue
