@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -389,5 +390,29 @@ func TestRateControllerIsBounded(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// H21: while connected, the peer attaches a disk with the data of something else. It does
+// not get it, and neither copy is touched.
+func TestPeerAttachesOtherData(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(2)
+	var sb metadata.Superblock
+	if err := sb.Decode(b.super); err != nil {
+		t.Fatal(err)
+	}
+	sb.UUIDs = metadata.UUIDs{0x1234567890abcdea, 0, 0x3333333333333332, 0}
+	b.super = sb.AppendTo(nil)
+	b.data[8] = 77
+	b.attach()
+	p.tick(20)
+	p.states(t, "Connected Primary/Secondary UpToDate/Diskless", "Connected Secondary/Primary Diskless/UpToDate")
+	if a.data[8] != 5 || b.data[8] != 77 {
+		t.Fatalf("a has %d, b has %d", a.data[8], b.data[8])
 	}
 }

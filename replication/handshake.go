@@ -145,6 +145,8 @@ func (v *volume) stateArrived(p state.State) bool {
 			next.Conn, next.Disk = state.Connected, state.Failed
 		case p.Disk == state.Negotiating:
 			next.Conn, peerDisk = state.Connected, state.Diskless
+			v.sendUUIDs(0) // it judges for itself, and its attachment fails as well
+			v.sendState()
 		default:
 			v.refuseConnection()
 			return true
