@@ -34,7 +34,9 @@ func newTestPair(t *testing.T, o chaos.Options) *chaos.Pair {
 	if o.SizeMiB == 0 {
 		o.SizeMiB = killDiskMiB
 	}
-	o.Net += soakNet
+	if o.Net == "" {
+		o.Net = soakNet
+	}
 	p, err := chaos.NewPair(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -395,4 +397,30 @@ func fillPipe(t *testing.T, w *os.File) {
 			return
 		}
 	}
+}
+
+// X10: a daemon that stands still for less than ping-timeout is not given up.
+func TestShortPause(t *testing.T) {
+	p := newTestPair(t, chaos.Options{Net: "ping-timeout 30; timeout 60; ko-count 7; ping-int 1; connect-int 1;"})
+	begin(t, p)
+	l := nbdclient.NewLedger()
+	c := dial(t, p.Hosts[0])
+	done := make(chan error, 1)
+	go func() { done <- l.Fill(t.Context(), c, 0, 512, 2000) }()
+	for i := range 4 {
+		h := p.Hosts[i%2]
+		h.Signal(syscall.SIGSTOP)
+		time.Sleep(time.Second)
+		h.Signal(syscall.SIGCONT)
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range p.Hosts {
+		if r, err := h.Snapshot(t.Context()); err != nil || r.Reconnects != 0 || r.Connection != "Connected" {
+			t.Errorf("%s: %v, %v", h.Name, chaos.Describe(r), err)
+		}
+	}
+	inSyncAndEqual(t, p, l)
 }

@@ -87,7 +87,7 @@ type campaign struct {
 
 func (c *campaign) run(ctx context.Context, o killOptions, next *atomic.Int64) (err error) {
 	c.pair, err = chaos.NewPair(ctx, chaos.Options{Binary: o.binary, Dir: c.dir, SizeMiB: killDiskMiB,
-		Net: "ping-int 1; ping-timeout 5; timeout 20;"})
+		Net: "ping-int 1; ping-timeout 30; timeout 40;"})
 	if err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (c *campaign) after(ctx context.Context, wasPrimary bool, other *chaos.Host
 		return err
 	}
 	if err := other.Primary(ctx); err != nil {
-		return err
+		return c.refused(ctx, other, err)
 	}
 	conn, err := other.Dial(ctx)
 	if err != nil {
@@ -299,6 +299,17 @@ func (c *campaign) after(ctx context.Context, wasPrimary bool, other *chaos.Host
 	if err := c.load(ctx, other); err != nil {
 		return fmt.Errorf("a client of %s, alone: %w", other.Name, err)
 	}
+	return nil
+}
+
+// refused is err, unless the survivor was right to refuse: the pair had parted by itself,
+// on a machine that starves it, and its disk was being brought up to date.
+func (c *campaign) refused(ctx context.Context, other *chaos.Host, err error) error {
+	r, failed := other.Snapshot(ctx)
+	if failed != nil || r.Volumes[0].Disk == "UpToDate" {
+		return err
+	}
+	c.note("%s may not: %s", other.Name, r.Volumes[0].Disk)
 	return nil
 }
 
