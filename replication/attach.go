@@ -267,3 +267,19 @@ func (v *volume) finishLeaving(d *disk) {
 	v.r.fx.add(FxDetached).Vol = v.num
 	v.r.detachedReply(v)
 }
+
+// undecidedTicks is how long a disk that was attached may wait for the peer's opinion,
+// half a minute. The peer needs no I/O for it.
+const undecidedTicks = 300
+
+// negotiationTick drops a connection over which no opinion comes (I15). Without it the
+// disk is judged alone, and the next connection begins with a comparison.
+func (v *volume) negotiationTick() {
+	if v.st.Disk != state.Negotiating || v.st.Conn < state.Connected {
+		v.undecided = 0
+		return
+	}
+	if v.undecided++; v.undecided > undecidedTicks {
+		v.r.lose(state.NetworkFailure, NoteUndecided)
+	}
+}

@@ -416,3 +416,29 @@ func TestPeerAttachesOtherData(t *testing.T) {
 		t.Fatalf("a has %d, b has %d", a.data[8], b.data[8])
 	}
 }
+
+// I15: an attachment that the peer has no opinion about does not wait for ever.
+func TestAttachmentWithoutAnOpinion(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(2)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	b.attach()
+	b.alone()
+	kept := a.inbox[:0]
+	for _, ev := range a.inbox { // a never hears of it
+		if ev.Kind != EvPacket {
+			kept = append(kept, ev)
+		}
+	}
+	a.inbox = kept
+	p.tick(20)
+	if d := b.r.State(0).Disk; d != state.Negotiating {
+		t.Fatalf("b's disk is %v\n%s", d, p.take())
+	}
+	p.tick(400)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}

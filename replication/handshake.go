@@ -146,7 +146,9 @@ func (v *volume) stateArrived(p state.State) bool {
 		case p.Disk == state.Negotiating:
 			next.Conn, peerDisk = state.Connected, state.Diskless
 			v.sendUUIDs(0) // it judges for itself, and its attachment fails as well
-			v.sendState()
+			heard := own
+			heard.PeerDisk = p.Disk
+			v.sendStateOf(heard)
 		default:
 			v.refuseConnection()
 			return true

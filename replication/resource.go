@@ -51,6 +51,7 @@ type volume struct {
 	seq          uint32 // last sequence number sent (spec 6.7)
 	announced    uint64 // set bits in our last P_UUIDS
 	owing        bool   // a new data generation, see owed.go
+	undecided    int    // ticks that the disk has been Negotiating while connected
 	untold       int    // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
@@ -242,6 +243,7 @@ func (v *volume) tick() {
 	v.resyncTick()
 	v.pageTick()
 	v.freshSpaceTick()
+	v.negotiationTick()
 }
 
 // random returns a word nobody can guess as long as ticks deliver entropy. A

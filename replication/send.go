@@ -85,11 +85,13 @@ func (v *volume) sendUUIDs(flags uint64) {
 
 // sendState tells the peer the present state. The suspend bits are nobody else's
 // business.
-func (v *volume) sendState() {
+func (v *volume) sendState() { v.sendStateOf(v.st) }
+
+// sendStateOf tells the peer a state.
+func (v *volume) sendStateOf(s state.State) {
 	if !v.r.canSend() {
 		return
 	}
-	s := v.st
 	s.Susp, s.SuspNod, s.SuspFen = false, false, false
 	off := v.r.open(wire.CmdState, v.num, wire.StateWordSize)
 	v.r.fx.Buf = (&wire.StateWord{State: s.Word()}).AppendTo(v.r.fx.Buf)

@@ -389,6 +389,7 @@ const (
 	NoteFreshSpace
 	NoteCorrupt // Sector, Size
 	NoteVetoed  // Token: exit code
+	NoteUndecided
 )
 
 var noteTexts = [...]string{
@@ -421,6 +422,7 @@ var noteTexts = [...]string{
 	NoteFreshSpace:        "both disks have grown while the nodes were apart: connecting again to copy the new space",
 	NoteCorrupt:           "data from the peer does not match its digest, connection dropped",
 	NoteVetoed:            "the handler that runs before a resync does not want it, connection refused",
+	NoteUndecided:         "peer does not say what it thinks of the disk that was attached, connection dropped",
 }
 
 // String returns the remark, lower case, without values.
