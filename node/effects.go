@@ -48,11 +48,17 @@ func (r *Resource) send(k *link, fx *replication.Effects, e *replication.Effect)
 	k.queue(e.Socket, head, payload, tag)
 }
 
+// zeroes is what is sent for a discard to a peer that knows none. Nothing writes to it, so
+// it takes no memory.
+var zeroes [replication.MaxWrite]byte
+
 // payload is the bulk data of a send or the memory of a disk operation.
 func (r *Resource) payload(e *replication.Effect) []byte {
 	switch e.Payload {
 	case replication.PayloadRequest:
-		return r.slots.get(e.Req).Data[:e.Size]
+		return r.slots.get(e.Req).Data[e.From : e.From+e.Size]
+	case replication.PayloadZeroes:
+		return zeroes[:e.Size]
 	case replication.PayloadBuffer:
 		return r.bufs.bytes(e.Buf)[:e.Size]
 	default:
@@ -69,6 +75,9 @@ func (r *Resource) effect(fx *replication.Effects, e *replication.Effect, more b
 		r.meta(fx, e)
 	case replication.FxComplete:
 		r.complete(e)
+	case replication.FxFill:
+		copy(r.slots.get(e.Req).Data[e.From:], r.bufs.bytes(e.Buf)[:e.Size])
+		r.bufs.release(e.Buf)
 	case replication.FxFree:
 		if e.Buf != 0 {
 			r.bufs.release(e.Buf)

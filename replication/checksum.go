@@ -34,7 +34,7 @@ func (v *volume) requestLimit() uint64 {
 	case v.thin(v.cfg.DiscardGranularity):
 		return v.requestUnit()
 	default:
-		return uint64(min(v.r.session().MaxRequest(), wire.MaxRequest100)) / bitmap.BlockSize
+		return uint64(v.r.conn.maxRequest) / bitmap.BlockSize
 	}
 }
 
@@ -97,7 +97,7 @@ func (v *volume) inSyncAlready(p *peerReq) {
 
 // thin says whether a request of the given size may be answered with "no data".
 func (v *volume) thin(size uint32) bool {
-	return size != 0 && size == v.cfg.DiscardGranularity && size%bitmap.BlockSize == 0 && size <= v.r.session().MaxRequest() &&
+	return size != 0 && size == v.cfg.DiscardGranularity && size%bitmap.BlockSize == 0 && size <= v.r.conn.maxRequest &&
 		v.r.session().Features.Has(wire.FeatureThinResync) && v.disk != nil && v.disk.info.Discard
 }
 

@@ -76,6 +76,7 @@ type Config struct {
 	CsumsAfterCrash   bool // csums-after-crash-only
 	IntegrityAlg      string
 	SuspendOnNoData   bool
+	MaxVersion        int    // highest protocol version to speak, 0: all
 	Seed              uint64 // random; replenished by every EvTick
 }
 

@@ -9,10 +9,12 @@ import (
 
 // Protocol versions that this implementation speaks.
 const (
-	// minVersion: before 100 requests are smaller than what the driver delivers, and
-	// before 96 a resync ends by counting on both sides. Neither is implemented.
-	minVersion = 100
-	maxVersion = 101
+	minVersion = wire.VersionMin
+	maxVersion = wire.VersionMax
+	// firstDryRun is the first in which a connection can be tentative.
+	firstDryRun = 92
+	// volumesVersion is the first in which a packet says which volume it is about.
+	volumesVersion = 100
 )
 
 // maxPingsOwed bounds the pings that are remembered during the handshake.
@@ -42,8 +44,11 @@ type connection struct {
 	resolve   bool
 	session   wire.Session   // DigestSize: of what the peer sends
 	integrity wire.Algorithm // digest in what this node sends
-	protocol  Protocol
-	challenge [wire.AuthChallengeSize]byte
+
+	maxRequest uint32 // largest read or write that the peer takes, see pieceLimit
+	trims      bool   // it knows P_TRIM
+	protocol   Protocol
+	challenge  [wire.AuthChallengeSize]byte
 
 	paramsSent    bool
 	gotProtocol   bool
@@ -180,7 +185,7 @@ func (r *Resource) connUp(ev *Event) {
 		return
 	}
 	*c = connection{state: c.state, gen: ev.Gen, phase: phaseFeatures, resolve: ev.ResolveConflicts,
-		discardMyData: c.discardMyData, tentative: c.tentative, protocol: r.cfg.Protocol,
+		discardMyData: c.discardMyData, tentative: c.tentative, protocol: r.cfg.Protocol, maxRequest: c.maxRequest, trims: c.trims,
 		session: wire.Session{Version: wire.VersionInitial}, lastMeta: r.now, lastData: r.now, upSince: r.now}
 	copy(c.challenge[:], ev.Body)
 	off := r.open(wire.CmdConnectionFeatures, 0, wire.ConnectionFeaturesSize)
@@ -195,7 +200,17 @@ func (r *Resource) ownFeatures() *wire.ConnectionFeatures {
 	if r.cfg.IntegrityAlg != "" {
 		f &^= wire.FeatureWriteZeroes
 	}
-	return &wire.ConnectionFeatures{Min: minVersion, Max: maxVersion, Features: f}
+	p := &wire.ConnectionFeatures{Min: minVersion, Max: maxVersion, Features: f}
+	if len(r.vols) != 1 || r.vols[0].num != 0 {
+		p.Min = volumesVersion
+	}
+	if v := uint32(r.cfg.MaxVersion); v != 0 {
+		p.Max = max(p.Min, min(p.Max, v))
+	}
+	if p.Max < volumesVersion {
+		p.Features = 0 // they are younger than the versions before it
+	}
+	return p
 }
 
 // featuresArrived agrees on a version and goes on to authentication.
@@ -211,7 +226,12 @@ func (r *Resource) featuresArrived(body []byte) {
 		r.giveUp(NoteVersionTooOld)
 		return
 	}
+	if c.tentative && session.Version < firstDryRun {
+		r.giveUp(NoteVersionTooOld) // it would go on in earnest
+		return
+	}
 	c.session = session
+	c.limitRequests()
 	if session.NamesIntegrity() {
 		c.integrity = wire.AlgorithmOf(r.cfg.IntegrityAlg)
 	}

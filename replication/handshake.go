@@ -45,6 +45,13 @@ func mirrored(p uint32) Policy {
 
 // syncParamArrived adopts the peer's resync controller (spec 4.4).
 func (v *volume) syncParamArrived(p wire.SyncParam) {
+	version := v.r.session().Version
+	if version < 88 {
+		p.VerifyAlg = v.r.cfg.VerifyAlg // not named, and not possible
+	}
+	if version < 89 {
+		p.CsumsAlg = v.r.cfg.CsumsAlg
+	}
 	if v.st.Conn <= state.WFReportParams && (p.VerifyAlg != v.r.cfg.VerifyAlg || p.CsumsAlg != v.r.cfg.CsumsAlg) {
 		v.r.part(NoteIncompatible)
 		return
@@ -54,7 +61,7 @@ func (v *volume) syncParamArrived(p wire.SyncParam) {
 		return
 	}
 	v.cfg.ResyncRateKiB = p.ResyncRateKiB
-	if v.r.session().Version >= 95 {
+	if version >= 95 {
 		v.cfg.PlanAheadTenths, v.cfg.DelayTargetTenth = min(p.PlanAheadTenths, maxPlanAhead), p.DelayTenths
 		v.cfg.FillTargetSector, v.cfg.MaxRateKiB = p.FillSectors, p.MaxRateKiB
 	}

@@ -239,7 +239,10 @@ func (n *testNode) step(ev *Event) {
 func (n *testNode) memory(e *Effect) []uint64 {
 	switch e.Payload {
 	case PayloadRequest:
-		return n.reqs[e.Req]
+		d := n.reqs[e.Req][e.From>>9:]
+		return d[:min(len(d), int(e.Size>>9))]
+	case PayloadZeroes:
+		return make([]uint64, e.Size>>9)
 	case PayloadBuffer:
 		return n.bufs[e.Buf]
 	default:
@@ -276,6 +279,9 @@ func (n *testNode) execute(e *Effect) {
 			delete(n.bufs, e.Buf)
 		}
 		n.p.printf("%s: complete %d outcome=%d", n.name, e.Req, e.Outcome)
+	case FxFill:
+		copy(n.reqs[e.Req][e.From>>9:], n.bufs[e.Buf][:e.Size>>9])
+		delete(n.bufs, e.Buf)
 	case FxFree:
 		delete(n.bufs, e.Buf)
 	case FxConnect:
@@ -337,7 +343,7 @@ func (n *testNode) send(e *Effect) {
 	}
 	version := wire.VersionInitial
 	if raw[0] == 0x86 {
-		version = maxVersion
+		version = volumesVersion
 	}
 	h, size, err := wire.ParseHeader(raw, version)
 	if err != nil {

@@ -277,6 +277,10 @@ func (v *volume) writeAck(cmd wire.Command, p wire.BlockAck) bool {
 		}
 		return cmd != wire.CmdRecvAck || q.proto == ProtocolB
 	}
+	if q.byBarrier {
+		q.clearBits = q.clearBits || cmd == wire.CmdRSWriteAck
+		return cmd != wire.CmdRecvAck || q.proto == ProtocolB
+	}
 	if cmd == wire.CmdRecvAck && (q.proto != ProtocolB || q.awaited) {
 		return false
 	}

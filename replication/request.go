@@ -18,9 +18,17 @@ func (r *Resource) request(ev *Event) {
 		r.complete(ev.Req, IOError, 0)
 		return
 	}
+	if !r.cut(ev) {
+		r.takeIn(ev, 0, 0)
+	}
+}
+
+// takeIn takes a request, or the part of one that begins at byte from, into the table.
+func (r *Resource) takeIn(ev *Event, part, from uint32) {
+	v := r.volume(ev.Vol)
 	id := r.ios.alloc()
 	q := &r.ios.list[id]
-	*q = ioReq{gen: q.gen, vol: v, req: ev.Req, op: ev.Op, sector: ev.Sector, size: ev.Size,
+	*q = ioReq{gen: q.gen, vol: v, req: ev.Req, part: part, from: from, op: ev.Op, sector: ev.Sector, size: ev.Size,
 		fua: ev.FUA, noHole: ev.NoHole, start: r.now, stage: stageHeld, next: noIO}
 	if len(v.held) > 0 || !v.acceptsIO() || r.ios.inUse() > maxIOs-MaxPeerRequests {
 		v.held = append(v.held, id)
@@ -90,7 +98,7 @@ func (r *Resource) admit(id ioID) {
 
 // refuse answers a request that never started.
 func (r *Resource) refuse(id ioID, o Outcome) {
-	r.complete(r.ios.list[id].req, o, 0)
+	r.finished(&r.ios.list[id], o, 0)
 	r.ios.release(id)
 }
 
@@ -166,6 +174,9 @@ func (r *Resource) submit(id ioID) {
 	q := &r.ios.list[id]
 	v := q.vol
 	q.stage, q.start = stageActive, r.now
+	if v.replicates() && q.size > r.pieceLimit(q.op) {
+		r.lose(state.NetworkFailure, NoteNone) // it was taken in for a peer that takes more; a resync will bring it
+	}
 	local, remote := v.writesLocally(), v.replicates()
 	if v.st.Disk != state.UpToDate && v.st.PeerDisk != state.UpToDate || !local && !remote {
 		r.advance(id) // neither part will be done: the request fails
@@ -176,9 +187,14 @@ func (r *Resource) submit(id ioID) {
 		// Whatever the protocol: a write that is not on a good disk here, or that
 		// must be durable, counts only when the peer has written it.
 		q.proto = r.conn.protocol
-		q.awaited = q.proto == ProtocolC || q.fua || v.st.Disk != state.UpToDate
+		q.durable = q.fua || v.st.Disk != state.UpToDate
+		q.awaited = q.proto == ProtocolC || q.durable
+		q.byBarrier = q.awaitsBarrier(&r.conn)
 		r.tl.add(r, id)
 		r.sendWrite(id)
+		if q.byBarrier {
+			r.tl.closeEpoch(r)
+		}
 	} else if v.notes() && v.markOut(q.sector, q.sectors()) > 0 {
 		r.sendOutOfSync(v, q.sector, q.size)
 	}
@@ -195,73 +211,8 @@ func (v *volume) diskIO(io IOID, q *ioReq) {
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, io, q.op, q.sector, q.size
 	e.FUA, e.NoHole = q.fua, q.noHole
 	if q.op == OpRead || q.op == OpWrite {
-		e.Payload, e.Req = PayloadRequest, q.req
+		e.Payload, e.Req, e.From = PayloadRequest, q.req, q.from
 	}
-}
-
-// sendWrite sends P_DATA, P_TRIM or P_ZEROES for a write.
-func (r *Resource) sendWrite(id ioID) {
-	q := &r.ios.list[id]
-	v := q.vol
-	v.seq++
-	d := wire.Data{Sector: q.sector, BlockID: r.ios.blockID(id), Seq: v.seq, Flags: v.writeFlags(q)}
-	if q.op != OpWrite {
-		cmd := wire.CmdTrim
-		if d.Flags&wire.FlagZeroes != 0 {
-			cmd = wire.CmdZeroes
-		}
-		off := r.open(cmd, v.num, wire.TrimSize)
-		r.fx.Buf = (&wire.Trim{Data: d, Size: q.size}).AppendTo(r.fx.Buf)
-		r.notifySent(r.close(DataSocket, off), q, d.BlockID)
-		return
-	}
-	e := r.sendData(wire.CmdData, v.num, &d, q.size)
-	e.Payload, e.Req = PayloadRequest, q.req
-	r.notifySent(e, q, d.BlockID)
-}
-
-// notifySent asks for the event that ends the network part under protocol A.
-func (r *Resource) notifySent(e *Effect, q *ioReq, blockID uint64) {
-	if q.proto == ProtocolA && !q.awaited {
-		e.Notify, e.Token = true, blockID
-	}
-}
-
-func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
-	var f wire.DataFlags
-	s := v.r.session()
-	if q.fua || v.st.Disk != state.UpToDate {
-		// The peer has the only good copy. Should it lose its power, this node lives
-		// on, and its application with it: what it was told must still be there.
-		f |= wire.FlagFUA
-	}
-	switch q.op {
-	case OpDiscard:
-		f |= wire.FlagDiscard
-	case OpZeroes:
-		if s.Features.Has(wire.FeatureWriteZeroes) && v.r.conn.integrity == 0 { // see ownFeatures; the option may have come later
-			f |= wire.FlagZeroes
-			if !q.noHole {
-				f |= wire.FlagDiscard
-			}
-		} else {
-			f |= wire.FlagDiscard
-		}
-	default:
-	}
-	maySet := v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT
-	if maySet {
-		f |= wire.FlagMaySetInSync
-	}
-	if s.Version >= 100 {
-		if q.proto == ProtocolB && !q.awaited {
-			f |= wire.FlagSendReceiveAck
-		}
-		if q.awaited || maySet {
-			f |= wire.FlagSendWriteAck
-		}
-	}
-	return f
 }
 
 // startFlush makes everything answered so far durable: on the own disk by a flush, on
@@ -300,6 +251,8 @@ func (r *Resource) startRead(id ioID) {
 	case v.readsHere(q, remote):
 		q.localPending = true
 		v.diskIO(ioFor(classRequest, uint32(id)), q)
+	case remote && q.size > r.conn.maxRequest:
+		r.recut(id)
 	case remote:
 		q.netPending, q.remoteRead = true, true
 		off := r.open(wire.CmdDataRequest, v.num, wire.BlockRequestSize)
@@ -415,7 +368,7 @@ func (r *Resource) answer(id ioID) {
 			o = NoSpace
 		}
 	}
-	r.complete(q.req, o, q.buf)
+	r.finished(q, o, q.buf)
 	r.tl.completed(q)
 	q.stage = stageDone
 }

@@ -17,6 +17,7 @@ type Resource struct {
 	vols  []*volume
 	conn  connection
 	ios   ioTable
+	parts pieceTable
 	tl    transferLog
 	peer  peerSide
 	fence fence
@@ -124,6 +125,7 @@ func New(cfg Config) *Resource {
 		cfg.MaxRequests = 1024
 	}
 	r := &Resource{cfg: cfg, mix: cfg.Seed | 1}
+	r.conn.maxRequest, r.conn.trims = MaxWrite, true
 	for _, vc := range cfg.Volumes {
 		r.vols = append(r.vols, &volume{r: r, num: vc.Number, cfg: vc, st: state.Initial(), userSize: vc.SizeSectors})
 	}

@@ -122,10 +122,11 @@ func (v *volume) targetReportsEnd() {
 }
 
 // sourceEnd ends the resync at the source when the target has reported its end and every
-// block is confirmed.
+// block is confirmed. Before version 96 each node counts for itself.
 func (v *volume) sourceEnd() {
 	rs := &v.rs
-	if !rs.notified || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
+	counts := v.r.session().Version < 96 && (v.st.Conn == state.SyncSource || v.st.Conn == state.PausedSyncS)
+	if !rs.notified && !counts || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
 		return
 	}
 	rs.finishing = true
@@ -149,12 +150,17 @@ func (v *volume) sourceFinished() {
 	if !v.sourceFinishing() {
 		return
 	}
-	v.disk.sb.UUIDs.ClearBitmap()
-	v.superChanged()
-	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
 	next := v.st
 	next.Conn, next.Disk, next.PeerDisk = state.Connected, state.UpToDate, state.UpToDate
-	v.resyncOver(0)
+	failed := v.rs.failed
+	if failed > 0 {
+		next.PeerDisk = state.Inconsistent // the next connection brings the rest
+	} else {
+		v.disk.sb.UUIDs.ClearBitmap()
+		v.superChanged()
+		v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
+	}
+	v.resyncOver(failed)
 	v.force(next)
 	if v.cfg.Fencing != state.DontCare {
 		v.r.handler(v, HandlerUnfencePeer)

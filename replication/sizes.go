@@ -37,6 +37,9 @@ func (v *volume) sizesArrived(p wire.Sizes) bool {
 		return false
 	}
 	v.peerSectors = p.Backing
+	if c := &v.r.conn; c.session.Version < 94 { // later the limit follows from the version
+		c.maxRequest = max(minPiece, min(c.session.MaxRequest(), p.MaxBioSize&^(minPiece-1)))
+	}
 	before := v.size
 	switch {
 	case v.disk == nil:

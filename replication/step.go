@@ -206,6 +206,9 @@ const (
 	// FxComplete: Req is finished with Outcome. If Buf is set, it holds what the
 	// peer's copy has: copy it to the request's memory, then it is the driver's.
 	FxComplete
+	// FxFill: Buf holds Size bytes of what the peer's copy has: copy them to offset From of
+	// the memory of Req, then it is the driver's.
+	FxFill
 	// FxFree: Buf is the driver's again.
 	FxFree
 	// FxConnect: the driver should establish the connection now (On), or stop
@@ -249,6 +252,7 @@ type Payload uint8
 const (
 	PayloadNone Payload = iota
 	PayloadRequest
+	PayloadZeroes // zeroes, of FxSend only
 	PayloadBuffer
 )
 
@@ -290,6 +294,7 @@ type Effect struct {
 	Buf    BufID
 	IO     IOID
 	Size   uint32
+	From   uint32 // offset of the payload in the memory of Req, in bytes
 	Off    uint32
 	Len    uint32
 	Result state.Result

@@ -29,6 +29,8 @@ type ioReq struct {
 	req    ReqID
 	sector uint64
 	size   uint32 // bytes
+	part   uint32 // piece of a request that was cut: its number in Resource.parts
+	from   uint32 // where in the request's memory it begins
 	gen    uint32 // counts the uses of the slot, part of the block id on the wire
 	next   ioID   // next write of the same epoch
 	start  Time
@@ -46,6 +48,8 @@ type ioReq struct {
 	netPending   bool // the peer has not answered yet
 	netOK        bool
 	awaited      bool // the peer's P_WRITE_ACK counts, whatever the protocol
+	durable      bool // it must be on stable storage of the peer
+	byBarrier    bool // awaited, and the barrier ack counts
 	clearBits    bool // the peer says that the range is in sync now
 	marked       bool // its outcome is in the bitmap
 	clearLate    bool // the same, but it said so after the write had been answered
@@ -220,7 +224,7 @@ func (r *Resource) barrierAck(handle, count uint32) bool {
 	}
 	e := t.closed[0]
 	for id := e.head; id != noIO; id = r.ios.list[id].next {
-		if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) {
+		if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) && !q.byBarrier {
 			return false
 		}
 		if id == e.tail {
@@ -254,7 +258,7 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 				q.marked = true
 				q.vol.markOut(q.sector, q.sectors())
 			}
-		} else if q.netPending { // protocol A: the barrier ack is the only one
+		} else if q.netPending { // protocol A, or byBarrier: the barrier ack is the only one
 			q.netPending, q.netOK = false, true
 		}
 		r.netDone(id)

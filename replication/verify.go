@@ -72,7 +72,7 @@ func (v *volume) startVerify(c command) {
 	case v.st.Conn < state.Connected:
 		v.r.reply(c.Token, state.NeedConnection)
 		return
-	case c.Stop != 0 && !v.r.session().StopsVerify():
+	case c.Stop != 0 && !v.r.session().StopsVerify() || start != 0 && v.r.session().Version < 90:
 		v.r.reply(c.Token, state.NotSupported)
 		return
 	case start >= stop:
@@ -115,8 +115,12 @@ func (v *volume) verifyChanged(old state.Conn) {
 			y.total = y.stop - y.cursor
 			y.left = y.total
 			v.r.note(v, NoteVerifyStart).Sector = y.cursor * bitmap.SectorsPerBit
-		} else {
-			y.cursor = 0
+			return
+		}
+		y.cursor = 0
+		if v.r.session().Version < 90 { // later it begins where the first request says
+			y.total = bitsFor(v.size)
+			y.left = y.total
 		}
 		return
 	}

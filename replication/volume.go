@@ -80,7 +80,7 @@ func (v *volume) replicates() bool {
 
 // notes says whether the peer is told about writes that it does not get.
 func (v *volume) notes() bool {
-	return v.r.conn.established() && (v.st.Conn == state.Ahead || v.st.Conn == state.WFBitMapS)
+	return v.r.conn.established() && v.r.session().Version >= 96 && (v.st.Conn == state.Ahead || v.st.Conn == state.WFBitMapS)
 }
 
 // localReadable says whether reads of the volume may be served from its disk without

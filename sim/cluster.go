@@ -208,7 +208,7 @@ func (w *world) scenario() {
 
 // rot lets blocks of one disk decay, compares the disks, and has what differs repaired.
 func (w *world) rot() {
-	if w.err != nil || !w.opt.Rot {
+	if s := w.opt.session(); w.err != nil || !w.opt.Rot || !s.StopsVerify() {
 		return
 	}
 	w.trace("rot", -1, 0, 0)

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"hash/crc32"
 
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
@@ -124,12 +123,14 @@ func (t *network) send(n *node, e *replication.Effect) {
 	switch e.Payload {
 	case replication.PayloadRequest:
 		if q := n.reqs[e.Req]; q != nil {
-			mem = q.mem
+			mem = q.mem[fx.From>>9:][:fx.Size>>9]
 		} else {
 			t.w.fail("node %s: send for request %d, which is finished", nodeName(n.id), e.Req)
 		}
 	case replication.PayloadBuffer:
 		mem = n.bufs[e.Buf-1]
+	case replication.PayloadZeroes:
+		mem = make([]uint64, e.Size>>9)
 	default:
 	}
 	if e.Sum != 0 {
@@ -230,12 +231,9 @@ func (t *network) read(s *side, sock replication.Socket) {
 
 // deliver parses a packet from its bytes, as the driver does, and gives it to the core.
 func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
-	session := wire.Session{Version: wire.VersionMax, Features: wire.FeaturesAll}
-	if t.w.opt.Integrity {
-		session.DigestSize = crc32.Size
-	}
-	version := wire.VersionMax
-	if first := wire.Command(uint16(pk.head[4])<<8 | uint16(pk.head[5])); len(pk.head) == 8+wire.ConnectionFeaturesSize && first == wire.CmdConnectionFeatures {
+	session := t.w.opt.session()
+	version := session.Version
+	if len(pk.head) == 8+wire.ConnectionFeaturesSize && wire.Command(uint16(pk.head[4])<<8|uint16(pk.head[5])) == wire.CmdConnectionFeatures {
 		version = wire.VersionInitial
 	}
 	h, size, err := wire.ParseHeader(pk.head, version)
@@ -243,7 +241,7 @@ func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 		t.intruded(s, h, err)
 		return
 	}
-	if err == nil && version == wire.VersionMax {
+	if err == nil && h.Command != wire.CmdConnectionFeatures {
 		err = session.Check(h)
 	}
 	body, bulk := session.Split(h)

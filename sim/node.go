@@ -105,13 +105,17 @@ func (n *node) config() replication.Config {
 		}
 		return ""
 	}
+	maxVersion := 0
+	if n.id == 1 {
+		maxVersion = o.Version
+	}
 	granularity := uint32(0)
 	if o.Thin {
 		granularity = 32 << 10
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
-		MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(),
+		MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(), MaxVersion: maxVersion,
 		SuspendOnNoData: o.Suspend,
 		VerifyAlg:       digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{
@@ -262,6 +266,9 @@ func (n *node) effect(e *replication.Effect) {
 		n.complete(e)
 	case replication.FxFree:
 		n.freeBuf(e.Buf)
+	case replication.FxFill:
+		copy(n.reqs[e.Req].mem[e.From>>9:], n.bufs[e.Buf-1])
+		n.freeBuf(e.Buf)
 	case replication.FxConnect:
 		n.want = e.On
 		n.w.net.try()
@@ -302,7 +309,7 @@ func (n *node) effect(e *replication.Effect) {
 // handler runs a handler that may prevent something, and sometimes does.
 func (n *node) handler(io replication.IOID) {
 	exit := 0
-	if !n.w.healing && n.w.rng.IntN(20) == 0 {
+	if !n.w.healing && !n.w.op.splitBrainPlanned && n.w.rng.IntN(20) == 0 {
 		exit = 1
 	}
 	n.schedule(between(n.w.rng, 1, 20*replication.Millisecond), func() {
@@ -320,7 +327,7 @@ func (n *node) disk(e *replication.Effect) {
 			n.w.fail("node %s: disk operation for request %d, which is finished", nodeName(n.id), e.Req)
 			return
 		}
-		io.mem = q.mem
+		io.mem = q.mem[e.From>>9:][:e.Size>>9]
 		if e.Op == replication.OpWrite {
 			n.w.check.logCovers(n, e)
 		}

@@ -2,10 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // Options are what a seed draws before a run. They are printed with a failure.
@@ -46,6 +48,7 @@ type Options struct {
 	Integrity    bool   // data-integrity-alg, and a network that changes data
 	Csums        bool   // checksum-based resyncs
 	Thin         bool   // thin resyncs
+	Version      int    // of the protocol, that one node knows at most
 }
 
 // draw makes options from a seed.
@@ -68,6 +71,11 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.UseRLE = r.IntN(2) == 0
 	o.BlankPeer = r.IntN(12) == 0
 	o.Rot = r.IntN(8) == 0
+	o.Version = wire.VersionMax
+	if r.IntN(5) == 0 {
+		// Before 91 a crash at the wrong moment leaves generations that both nodes must refuse.
+		o.Version = 91 + r.IntN(wire.VersionMax-91)
+	}
 	o.Integrity = r.IntN(8) == 0
 	o.Csums = r.IntN(4) == 0
 	o.Thin = r.IntN(4) == 0
@@ -102,6 +110,18 @@ func draw(seed uint64, r *rand.Rand) Options {
 		o.Room = 1 + r.Uint64N(8192)
 	}
 	return o
+}
+
+// session is what the nodes agree upon.
+func (o *Options) session() wire.Session {
+	s := wire.Session{Version: o.Version, Features: wire.FeaturesAll}
+	if s.Version < 100 {
+		s.Features = 0
+	}
+	if o.Integrity && s.NamesIntegrity() {
+		s.DigestSize = crc32.Size
+	}
+	return s
 }
 
 // String prints the options.

@@ -44,6 +44,9 @@ func (s Session) MaxRequest() uint32 {
 // be in use.
 func (s Session) NamesIntegrity() bool { return s.Version >= versionIntegrity }
 
+// HasFUA says whether writes can ask to be durable when they are acknowledged.
+func (s Session) HasFUA() bool { return s.Version >= versionBigPackets }
+
 // StopsVerify says whether an online verify may end before the end of the device: the
 // node that compares reports its end (spec 9.10). Version 100 cannot.
 func (s Session) StopsVerify() bool {
