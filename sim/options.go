@@ -48,7 +48,7 @@ type Options struct {
 	Integrity    bool   // data-integrity-alg, and a network that changes data
 	Csums        bool   // checksum-based resyncs
 	Thin         bool   // thin resyncs
-	Version      int    // of the protocol, that one node knows at most
+	Version      int    // of the protocol, that one node knows at most; 0: the newest
 }
 
 // draw makes options from a seed.
@@ -71,7 +71,6 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.UseRLE = r.IntN(2) == 0
 	o.BlankPeer = r.IntN(12) == 0
 	o.Rot = r.IntN(8) == 0
-	o.Version = wire.VersionMax
 	if r.IntN(5) == 0 {
 		// Before 91 a crash at the wrong moment leaves generations that both nodes must refuse.
 		o.Version = 91 + r.IntN(wire.VersionMax-91)
@@ -114,7 +113,10 @@ func draw(seed uint64, r *rand.Rand) Options {
 
 // session is what the nodes agree upon.
 func (o *Options) session() wire.Session {
-	s := wire.Session{Version: o.Version, Features: wire.FeaturesAll}
+	s := wire.Session{Version: wire.VersionMax, Features: wire.FeaturesAll}
+	if o.Version != 0 {
+		s.Version = o.Version
+	}
 	if s.Version < 100 {
 		s.Features = 0
 	}
