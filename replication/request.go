@@ -350,7 +350,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 			v.markIn(q.sector, q.sectors())
 		}
 	case q.localOK || q.netOK:
-		v.unseen = v.unseen || v.disk == nil
+		v.unseen = v.unseen || v.disk == nil || v.disk.failed
 		v.markOut(q.sector, q.sectors())
 		q.marked = true // not again later: a resync may have copied it by then
 	}
