@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"syscall"
 	"time"
 
@@ -111,7 +110,7 @@ func zombie(ctx context.Context, c *cycle) error {
 }
 
 func exchange(ctx context.Context, c *cycle) error {
-	if err := errors.Join(c.host().Secondary(ctx), c.other().Primary(ctx)); err != nil {
+	if err := c.pair.SwitchTo(ctx, 1-c.primary); err != nil {
 		return err
 	}
 	c.primary = 1 - c.primary

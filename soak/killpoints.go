@@ -157,11 +157,12 @@ func (c *campaign) life(ctx context.Context, v, other *chaos.Host, in *chaos.Inj
 		return nil, err
 	}
 	c.deaths = 0
-	primary, secondary := v, other
+	next := c.victim
 	if c.rng.IntN(5) < 2 {
-		primary, secondary = other, v
+		next = 1 - next
 	}
-	if err := errors.Join(secondary.Secondary(ctx), primary.Primary(ctx)); err != nil {
+	primary := c.pair.Hosts[next]
+	if err := c.pair.SwitchTo(ctx, next); err != nil {
 		if c.excused(v, in) {
 			return nil, nil
 		}

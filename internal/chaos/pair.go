@@ -13,6 +13,9 @@ import (
 	"github.com/replblk/replblk/internal/control"
 )
 
+// switchTimeout is how long the news of a demotion may take.
+const switchTimeout = 10 * time.Second
+
 // Options of a Pair.
 type Options struct {
 	Binary  string // replblk
@@ -144,6 +147,19 @@ func (p *Pair) WaitInSync(ctx context.Context, d time.Duration) error {
 		p.Size = r.Volumes[0].Size
 	}
 	return nil
+}
+
+// SwitchTo makes host i the Primary, and the other one Secondary before that if it runs. A
+// promotion waits until the news of the demotion have arrived.
+func (p *Pair) SwitchTo(ctx context.Context, i int) error {
+	if err := p.Hosts[1-i].Secondary(ctx); err != nil {
+		return err
+	}
+	free := func(r *control.Resource) bool { return r.PeerRole != "Primary" }
+	if _, err := p.Hosts[i].WaitFor(ctx, switchTimeout, "demotion of the peer", free); err != nil {
+		return err
+	}
+	return p.Hosts[i].Primary(ctx)
 }
 
 // Close kills what runs and takes the proxies away. The files stay.
