@@ -5,7 +5,8 @@ BIN      := bin
 TOOLS    := $(CURDIR)/.tools
 LINT     := $(TOOLS)/golangci-lint-v2.15.0
 SEED     ?=
-RUNS     ?= 2500
+PLAN     ?=
+RUNS     ?= 10000
 POINTS   ?= 2000
 DURATION ?= 10m
 FUZZTIME ?= 30s
@@ -15,7 +16,7 @@ PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state 
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build deps test check unit race sim kill-points soak track-record fuzz bench demo interop cover clean
+.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench demo interop cover clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
@@ -26,7 +27,7 @@ build: ## static replblk and vblade into bin/
 deps: ## install the Debian packages that tests and the demo use (root)
 	@scripts/deps.sh
 
-test: deps check unit race sim ## everything that must hold; CI runs this
+test: deps check unit race sim mutants-fast ## everything that must hold; CI runs this
 	@echo "make test: all passed"
 
 check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
@@ -42,8 +43,17 @@ unit: build ## unit, golden and process-level tests, fuzz corpora
 race: ## the same under the race detector, without what only real programs show
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(PKGS)
 
-sim: ## simulated clusters: RUNS seeds, or one SEED
-	$(GO) test ./sim -run 'TestSim$$' -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,-sim.runs=$(RUNS))
+sim: ## simulated clusters: RUNS seeds, one SEED, or a PLAN
+	$(GO) test ./sim -run 'TestSim$$' -v -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,$(if $(PLAN),-sim.plan=$(abspath $(PLAN)) -sim.v,-sim.runs=$(RUNS)))
+
+crash: ## a crash at every event of the scripts, in twelve variants
+	$(GO) test ./sim -run 'TestCrashAtEveryEvent' -v -count=1 -timeout 60m -args -sim.stride=1
+
+mutants: ## plant every bug of sim/mutants and see that it is found
+	$(GO) run ./sim/mutants
+
+mutants-fast: ## those that are found within seconds
+	$(GO) run ./sim/mutants -fast
 
 kill-points: build deps ## kill real daemons, or fail their disks, at POINTS system calls
 	$(GO) run ./soak kill-points -points $(POINTS) $(if $(SEED),-seed $(SEED))

@@ -70,6 +70,5 @@
 // Online verifies run at any time and must find nothing. Some runs let blocks of a disk
 // decay at rest: a verify must find exactly these, and its repair must mend them.
 //
-// Not here yet: two primaries, fencing handlers, several volumes,
-// checked-in fault plans, shrinking.
+// Not here yet: several volumes, resource-and-stonith.
 package sim

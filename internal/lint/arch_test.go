@@ -42,6 +42,7 @@ var allowed = map[string][]string{
 	"internal/mdtool":    {"metadata", "activitylog", "bitmap"},
 	"node/transport":     {"replication/wire"},
 	"node":               {"replication", "replication/state", "replication/wire", "bitmap", "metadata", "activitylog", "block", "internal/buffer", "internal/mdtool", "node/transport"},
+	"sim/mutants":        nil,
 	"sim":                {"replication", "replication/state", "replication/wire", "bitmap", "metadata", "activitylog"},
 	"internal/control":   {"node", "replication", "replication/state", "metadata"},
 	"internal/metrics":   {"internal/control", "block", "nbd", "aoe"},
