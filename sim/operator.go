@@ -105,6 +105,9 @@ func (o *operator) crash(r *rand.Rand, power bool) {
 	o.faults++
 	hit := [2]bool{r.IntN(2) == 0, false}
 	hit[1] = !hit[0] || r.IntN(5) == 0
+	if hit[0] && hit[1] && (o.w.nodes[0].dev.broken || o.w.nodes[1].dev.broken) {
+		hit[1] = false // a third fault at once: what the good copy knows may not be on its disk yet
+	}
 	for i, n := range o.w.nodes {
 		if !hit[i] {
 			continue
