@@ -29,6 +29,9 @@ func (r *Resource) adjust(cfg *Config) state.Result {
 			return state.InTransientState // the peer judges the handshake by what it was sent
 		}
 	}
+	if old.Protocol == ProtocolA {
+		r.forgetKept()
+	}
 	agreed := old.Protocol != cfg.Protocol || old.AfterSB != cfg.AfterSB || old.TwoPrimaries != cfg.TwoPrimaries || old.IntegrityAlg != cfg.IntegrityAlg
 	if agreed && r.conn.established() && r.session().Version < firstAdjustable {
 		return state.NotSupported
@@ -87,6 +90,9 @@ func (r *Resource) protocolChanged(body []byte) bool {
 		return true
 	}
 	r.conn.session.DigestSize = alg.Size() // of what it sends; what this node sends is its own affair
+	if r.cfg.Protocol == ProtocolA {
+		r.forgetKept()
+	}
 	if r.conn.protocol != Protocol(p.Protocol) {
 		r.tl.closeEpoch(r)
 	}
@@ -94,4 +100,14 @@ func (r *Resource) protocolChanged(body []byte) bool {
 	r.cfg.AfterSB, r.cfg.TwoPrimaries = mirroredAll(p), p.TwoPrimaries
 	r.note(nil, NoteAdjusted)
 	return true
+}
+
+// forgetKept is called when the protocol ceases to be A, under which a write may have been
+// acknowledged that never arrived: only the next time that the copies become equal counts.
+func (r *Resource) forgetKept() {
+	for _, v := range r.vols {
+		if v.disk != nil {
+			v.disk.kept = false
+		}
+	}
 }

@@ -63,6 +63,7 @@ type generations struct {
 	metadata.UUIDs
 	crashed bool // was Primary when it went down
 	primary bool // is Primary now
+	kept    bool // has lost nothing since the copies were equal (FeatureSurvivor)
 }
 
 // comparison is a verdict, the number of the rule in the table of spec 7.4 that
@@ -130,10 +131,34 @@ func compareCrashed(self, peer generations, rule41, resolveConflicts bool) compa
 			return comparison{target, 41, noCorrection}
 		}
 	}
+	if v := survivor(self, peer); v != noSync {
+		return comparison{v, ruleSurvivor, noCorrection}
+	}
 	if self.crashed && !peer.crashed || self.crashed && !resolveConflicts {
 		return comparison{source, 40, noCorrection}
 	}
 	return comparison{target, 40, noCorrection}
+}
+
+// ruleSurvivor is the number of replblk's own rule, before the second half of rule 40.
+const ruleSurvivor = 42
+
+// survivor decides between a Primary that has crashed and a node that was in sync with it
+// and has run ever since: the crashed one may have lost what it had acknowledged and not
+// flushed, the other one has it (reliability specification 4.7). It holds where neither
+// tracks a bitmap against an older generation, for then the end of a resync may have been
+// missed and the equal generations say less than they seem to.
+func survivor(self, peer generations) verdict {
+	switch {
+	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.kept == peer.kept:
+		return noSync
+	case self.kept && !self.crashed && peer.crashed:
+		return source
+	case peer.kept && !peer.crashed && self.crashed:
+		return target
+	default:
+		return noSync
+	}
 }
 
 // compareDifferent handles different current UUIDs: rules 50 to 110.

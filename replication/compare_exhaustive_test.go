@@ -36,9 +36,9 @@ func TestUUIDTableIsMirroredForAllTuples(t *testing.T) {
 	count, refused := 0, 0
 	for i := range n * n * n * n {
 		for j := range n * n * n * n {
-			flags := (i*31 + j*17) % 32 // each pair with one combination, all combinations with very many pairs
-			a := generations{set(i), flags&1 != 0, flags&2 != 0}
-			b := generations{set(j), flags&4 != 0, flags&8 != 0}
+			flags := (i*31 + j*17) % 128 // each pair with one combination, all combinations with very many pairs
+			a := generations{UUIDs: set(i), crashed: flags&1 != 0, primary: flags&2 != 0, kept: flags&32 != 0}
+			b := generations{UUIDs: set(j), crashed: flags&4 != 0, primary: flags&8 != 0, kept: flags&64 != 0}
 			x, y := decide(a, b, flags&16 != 0), decide(b, a, flags&16 == 0)
 			count++
 			if x <= unrelated || y <= unrelated {

@@ -52,7 +52,7 @@ func TestCompareFollowsTheTable(t *testing.T) {
 		{"empty histories", set{uA}, set{uC}, false, false, false, 100, split, noCorrection},
 		{"unrelated", set{uA, 0, 0x10, 0x20}, set{uC, 0, 0x30, 0x40}, false, false, false, 110, unrelated, noCorrection},
 	} {
-		got := compare(generations{tc.self, tc.selfC, false}, generations{tc.peer, tc.peerC, false}, 101, true, tc.resolve)
+		got := compare(generations{UUIDs: tc.self, crashed: tc.selfC}, generations{UUIDs: tc.peer, crashed: tc.peerC}, 101, true, tc.resolve)
 		if want := (comparison{tc.want, tc.rule, tc.correction}); got != want {
 			t.Errorf("%s: %+v, want %+v", tc.name, got, want)
 		}
@@ -65,7 +65,7 @@ func TestCompareRule41(t *testing.T) {
 		selfPrimary, peerPrimary, feature bool
 		want                              verdict
 	}{{true, false, true, source}, {false, true, true, target}, {true, true, true, split}, {true, false, false, needs101}} {
-		got := compare(generations{u, true, tc.selfPrimary}, generations{u, false, tc.peerPrimary}, 101, tc.feature, true)
+		got := compare(generations{UUIDs: u, crashed: true, primary: tc.selfPrimary}, generations{UUIDs: u, primary: tc.peerPrimary}, 101, tc.feature, true)
 		if got.verdict != tc.want || got.rule != 41 {
 			t.Errorf("%+v: %+v", tc, got)
 		}
@@ -79,9 +79,9 @@ func TestCompareIsMirrored(t *testing.T) {
 	sets := operational()
 	for _, s := range sets {
 		for _, p := range sets {
-			for flags := range 4 {
-				a := generations{s, flags&1 != 0, false}
-				b := generations{p, flags&2 != 0, false}
+			for flags := range 16 {
+				a := generations{UUIDs: s, crashed: flags&1 != 0, kept: flags&4 != 0}
+				b := generations{UUIDs: p, crashed: flags&2 != 0, kept: flags&8 != 0}
 				x, y := compare(a, b, 101, true, true), compare(b, a, 101, true, false)
 				if !mirrors(x.verdict, y.verdict) && related(s, p) {
 					t.Fatalf("%x and %x, flags %d: %+v against %+v", s, p, flags, x, y)
@@ -148,6 +148,32 @@ func TestContradictionIsFound(t *testing.T) {
 	for _, tc := range [][2]verdict{{source, target}, {sourceFull, target}, {noSync, noSync}, {split, source}, {unrelated, unrelated}, {splitAuto, splitAuto}} {
 		if tc[0].contradicts(tc[1]) || tc[1].contradicts(tc[0]) {
 			t.Errorf("%v contradicts", tc)
+		}
+	}
+}
+
+// U06: the survivor of a Primary's power loss is the source, if it can prove that it is one.
+func TestSurvivorIsSource(t *testing.T) {
+	u := metadata.UUIDs{uA, 0, uB}
+	tracking := metadata.UUIDs{uA, uD, uB}
+	for _, tc := range []struct {
+		name       string
+		self, peer generations
+		want       verdict
+		rule       int
+	}{
+		{"survivor", generations{UUIDs: u, kept: true}, generations{UUIDs: u, crashed: true}, source, 42},
+		{"crashed Primary", generations{UUIDs: u, crashed: true}, generations{UUIDs: u, kept: true}, target, 42},
+		{"DRBD's rule", generations{UUIDs: u}, generations{UUIDs: u, crashed: true}, target, 40},
+		{"nobody crashed", generations{UUIDs: u, kept: true}, generations{UUIDs: u, kept: true}, noSync, 40},
+		{"both crashed", generations{UUIDs: u, crashed: true, kept: true}, generations{UUIDs: u, crashed: true}, target, 40},
+		{"a resync's end was missed", generations{UUIDs: tracking, kept: true}, generations{UUIDs: tracking, crashed: true}, target, 40},
+		{"the source's bitmap first", generations{UUIDs: u, kept: true}, generations{UUIDs: tracking, crashed: true}, target, 37},
+		{"Primary again", generations{UUIDs: u, crashed: true, primary: true}, generations{UUIDs: u, kept: true}, source, 41},
+	} {
+		got := compare(tc.self, tc.peer, 101, true, true)
+		if got.verdict != tc.want || got.rule != tc.rule {
+			t.Errorf("%s: %+v, want %v by rule %d", tc.name, got, tc.want, tc.rule)
 		}
 	}
 }

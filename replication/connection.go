@@ -196,7 +196,7 @@ func (r *Resource) connUp(ev *Event) {
 // ownFeatures is what this node can do. With data-integrity-alg a kernel expects a digest
 // in P_ZEROES that no kernel sends; without the feature, zeroes are P_TRIM (spec 6.6).
 func (r *Resource) ownFeatures() *wire.ConnectionFeatures {
-	f := wire.FeaturesAll
+	f := wire.FeaturesAll | wire.FeatureSurvivor
 	if r.cfg.IntegrityAlg != "" {
 		f &^= wire.FeatureWriteZeroes
 	}

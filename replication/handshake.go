@@ -270,8 +270,9 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	}
 	r := v.r
 	s := r.session()
-	self := generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary}
-	peer := generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary}
+	self := generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary, v.announcedKept}
+	peer := generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary,
+		v.peerUUIDs.flags&flagKept != 0 && s.Features.Has(wire.FeatureSurvivor)}
 	rule41 := s.Features.Has(wire.FeatureWriteSame)
 	cmp := compare(self, peer, s.Version, rule41, r.conn.resolve)
 	e := r.note(v, NoteVerdict)
@@ -387,6 +388,14 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) (_ verdict, resigns
 	default:
 		return split, false
 	}
+}
+
+// survives says whether this node can tell the peer that it has every write that was
+// acknowledged while the copies were equal. Under protocol A it may never have had them.
+func (v *volume) survives() bool {
+	d := v.disk
+	return d != nil && d.kept && !d.failed && v.st.Disk == state.UpToDate && v.r.cfg.Protocol != ProtocolA &&
+		v.r.session().Features.Has(wire.FeatureSurvivor)
 }
 
 // stepDown makes a Primary that has lost a split brain Secondary before its changes go,

@@ -51,9 +51,11 @@ type volume struct {
 	considered   bool   // "consider resync" (spec 7.5 step 6)
 	seq          uint32 // last sequence number sent (spec 6.7)
 	announced    uint64 // set bits in our last P_UUIDS
-	owing        bool   // a new data generation, see owed.go
-	undecided    int    // ticks that the disk has been Negotiating while connected
-	untold       int    // ticks that P_UUIDS and P_STATE may still wait for the peer's
+	// announcedKept: it said that this node has lost nothing since the copies were equal.
+	announcedKept bool
+	owing         bool // a new data generation, see owed.go
+	undecided     int  // ticks that the disk has been Negotiating while connected
+	untold        int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
@@ -92,6 +94,7 @@ type disk struct {
 	info   Attach
 
 	inflight int  // data I/O that the driver has not answered
+	kept     bool // in service since both copies were UpToDate: nothing acknowledged then is missing
 	failed   bool // no new I/O; becomes Diskless when the last one has returned
 	metaBad  bool // the metadata device failed: do not try to write to it
 	leaving  bool // failed, and the last bitmap pages are being written

@@ -12,6 +12,7 @@ const (
 	flagCrashed      = uint64(wire.UUIDCrashedPrimary)
 	flagInconsistent = uint64(wire.UUIDInconsistent)
 	flagSkipSync     = uint64(wire.UUIDSkipInitialSync)
+	flagKept         = uint64(wire.UUIDKept)
 )
 
 func (r *Resource) sendProtocol(cmd wire.Command) {
@@ -71,6 +72,10 @@ func (v *volume) sendUUIDs(flags uint64) {
 	}
 	if v.crashed {
 		flags |= flagCrashed
+	}
+	v.announcedKept = v.survives()
+	if v.announcedKept {
+		flags |= flagKept
 	}
 	if v.neg.Disk == state.Inconsistent && v.st.Disk == state.Negotiating {
 		flags |= flagInconsistent

@@ -56,7 +56,13 @@ func (v *volume) apply(want state.State, hard bool) state.Result {
 // sends carry the state of this very transition.
 func (v *volume) after(old, now state.State) {
 	connected := now.Conn >= state.Connected
+	if v.disk != nil && now.Disk != state.UpToDate {
+		v.disk.kept = false
+	}
 	if bothUpToDate(now) && !bothUpToDate(old) { // 1
+		if v.disk != nil {
+			v.disk.kept = v.r.conn.protocol != ProtocolA
+		}
 		v.crashed = false
 		v.peerUUIDs.flags &^= flagCrashed
 		v.updateFlags()

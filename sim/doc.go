@@ -43,15 +43,18 @@
 //	end of any process                kept      kept      kept      kept
 //	power of the Primary,
 //	  the peer is promoted            kept      kept      -         -
-//	  nobody is promoted              flushed   kept      flushed   kept
+//	  nobody is promoted,
+//	    the Secondary ran on          kept      kept      flushed   kept
+//	    it did not                    flushed   kept      flushed   kept
 //	power of the Secondary            kept      kept      kept      kept
 //	power of both                     flushed   kept      flushed   kept
 //	one disk fails                    kept      kept      reported  reported
 //	flush error while alone           -         -         may be lost, reported
 //
-// The third row is DRBD's rule: a crashed Primary is the source of the resync, so
-// what only the survivor had in a cache or on disk is overwritten if nobody
-// promoted it. Under protocols A and B "in sync" promises no more than
+// A Secondary that has run, on the same disk, since both were in sync is the source of
+// the resync when a Primary comes back from a power loss, unless that one had noticed that it
+// was alone and begun a new generation. Otherwise DRBD's rule holds: the
+// crashed Primary is, and what only the other one had is overwritten. Under protocols A and B "in sync" promises no more than
 // "alone" until a flush was answered.
 //
 // Never allowed: copies that claim to be equal and are not, a write that shows up

@@ -214,11 +214,14 @@ func (o *operator) elect() {
 	}
 }
 
-// mayPromote is what fencing is for: a node without its peer must have all data.
+// mayPromote is what fencing is for: a node without its peer must have all data. Without
+// failover, each waits for the other.
 func (o *operator) mayPromote(n *node) bool {
 	other := o.w.nodes[1-n.id]
 	switch disk := n.state().Disk; {
 	case !n.up || other.role() == primary:
+		return false
+	case o.w.opt.NoFailover && n.state().Conn < state.Connected:
 		return false
 	case o.w.opt.Fencing == state.ResourceAndStonith: // trust it
 		return disk >= state.Consistent && !o.barred[n.id]

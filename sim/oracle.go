@@ -11,6 +11,7 @@ type oracle struct {
 	w          *world
 	current    [2]bool // has all data, as far as it was promised
 	crashed    [2]bool // lost power as Primary and has not been in sync since
+	kept       [2]bool // runs, on the same disk, since both were in sync, and nobody went on alone
 	inSync     bool
 	last       int    // the last node that became Primary, maybe without telling anybody
 	serving    int    // the last Primary, -1: none yet
@@ -79,6 +80,12 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && o.replicating(now) {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
+	if now.Role == primary && now.Conn < state.Connected {
+		o.kept[other] = false // a new generation, which the other one has not
+	}
+	if now.Disk <= state.Negotiating || now.Conn < state.Connected && now.Disk != state.UpToDate {
+		o.kept[n.id] = false // not if it is about to become a target: that it must not, is what is asked
+	}
 	if old.Conn == state.SyncTarget && now.Conn == state.Connected && now.Disk == state.UpToDate {
 		o.w.check.equal(true) // the source will know soon
 	}
@@ -96,7 +103,7 @@ func (o *oracle) changed(n *node, old, now state.State) {
 func (o *oracle) resync(node int) {
 	o.w.trace("resync source", node, 0, 0)
 	if x := o.w.check.lacks(node); x != nil {
-		if !o.mayLose(node) {
+		if !o.mayLose(node) || o.survives(1-node) {
 			o.w.fail("node %s becomes source of a resync and lacks write %s", nodeName(node), x)
 			return
 		}
@@ -111,6 +118,12 @@ func (o *oracle) resync(node int) {
 // mayLose says whether node may be chosen although it lacks something.
 func (o *oracle) mayLose(node int) bool {
 	return o.crashed[node] || o.w.opt.Protocol != replication.ProtocolC
+}
+
+// survives says whether node has all that was promised and can prove it: then it is the
+// source, and not a Primary that has lost its power.
+func (o *oracle) survives(node int) bool {
+	return o.w.opt.Protocol == replication.ProtocolC && o.kept[node] && o.w.check.lacks(node) == nil
 }
 
 // observe looks for the moment at which both are in sync.
@@ -130,6 +143,7 @@ func (o *oracle) observe() {
 		o.w.check.equal(o.source >= 0)
 		o.current, o.crashed, o.source = [2]bool{true, true}, [2]bool{}, -1
 		o.w.op.barred = [2]bool{}
+		o.kept = [2]bool{true, true}
 	}
 }
 
@@ -149,7 +163,7 @@ func (o *oracle) died(node int) {
 	if o.w.nodes[other].role() == primary {
 		o.current[node] = false
 	}
-	o.inSync = false
+	o.inSync, o.kept[node] = false, false
 }
 
 // powerLost: what node had in its cache is gone.

@@ -16,6 +16,10 @@ const (
 	FeatureWriteSame
 	FeatureWriteZeroes // P_ZEROES, and P_TRIM really means discard
 
+	// FeatureSurvivor is replblk's own: P_UUIDS may say that the sender has lost nothing since
+	// the copies were equal (UUIDKept). DRBD agrees on what it knows only.
+	FeatureSurvivor Features = 1 << 31
+
 	// FeaturesAll is what the kernel module 8.4.11 announces.
 	FeaturesAll = FeatureTrim | FeatureThinResync | FeatureWriteSame | FeatureWriteZeroes
 )
@@ -231,6 +235,10 @@ const (
 	UUIDCrashedPrimary                        // sender was Primary when it crashed
 	UUIDInconsistent                          // sender's disk, being negotiated, is Inconsistent
 	UUIDSkipInitialSync                       // a fresh pair is declared to be equal
+
+	// UUIDKept is sent with FeatureSurvivor only: the sender has run, on the same disk, since
+	// the copies were equal, so it has every write that was acknowledged then.
+	UUIDKept UUIDFlags = 1 << 63
 )
 
 // UUIDsSize is the payload size of a UUIDs.
