@@ -263,7 +263,7 @@ func (w *world) heal() {
 	for w.err == nil && w.now < limit {
 		w.run(limit, w.settled)
 		since := w.now
-		w.run(w.now+w.arrival(), func() bool { return false })
+		w.run(w.now+replication.Second/2, func() bool { return false }) // what is in flight arrives
 		if w.settled() && w.now > since {
 			break
 		}
@@ -272,15 +272,6 @@ func (w *world) heal() {
 		w.fail("not in sync %d s after the last fault: %s", bound/replication.Second, w.describe())
 	}
 	w.quiescent()
-}
-
-// arrival is how long to wait for what is in flight. Answered writes of protocols A and B may be on
-// a connection that is dead already: the next barrier notices.
-func (w *world) arrival() replication.Time {
-	if w.opt.Protocol == replication.ProtocolC {
-		return replication.Second / 2
-	}
-	return 5 * replication.Second
 }
 
 // settled says whether the copies are in sync and nothing is in progress.
