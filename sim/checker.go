@@ -169,6 +169,9 @@ func (c *checker) lacks(node int) *write {
 // giveUp withdraws the promise for everything that node does not have: it has been
 // chosen, and that was permitted.
 func (c *checker) giveUp(node int) {
+	for _, x := range c.open {
+		c.refused(x)
+	}
 	for _, x := range c.unsafe {
 		if x.copies&(1<<node) == 0 {
 			x.copies, x.stable, x.acked = 0, 0, false

@@ -158,7 +158,7 @@ func (o *operator) meddle(r *rand.Rand) {
 			n.schedule(between(r, 1, 100*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminResumeIO}, nil) })
 		}
 	case 5:
-		if o.w.oracle.inSync && st.Role == primary && o.w.oracle.current[n.id] {
+		if o.w.oracle.inSync && st.Role == primary && o.w.oracle.current[n.id] && o.w.opt.Room == 0 {
 			n.admin(replication.Admin{Kind: replication.AdminInvalidateRemote}, nil)
 		}
 	case 6:

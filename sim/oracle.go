@@ -37,6 +37,8 @@ func (o *oracle) holders(n *node, gen uint32) uint8 {
 	if !whole || !linked {
 		switch {
 		case nodes != 0:
+		case st.Conn >= state.Connected && n.conn != nil && o.w.opt.Protocol != replication.ProtocolC:
+			// Maybe it was sent before the own disk failed, and only received there.
 		case st.Conn >= state.Connected && n.conn != nil:
 			nodes = 2 >> n.id // a resync target is written to as well
 		default:
