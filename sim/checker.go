@@ -195,6 +195,9 @@ func (c *checker) only(node int) {
 // equal records that both nodes have what any of them has. durable: what the
 // source had on stable storage, the other one has there as well.
 func (c *checker) equal(durable bool) {
+	if c.w.opt.Protocol != replication.ProtocolC {
+		return // what was answered last may still be on its way
+	}
 	for _, x := range c.unsafe {
 		if x.copies != 0 {
 			x.copies = 3
