@@ -348,10 +348,7 @@ func TestHistory(t *testing.T) {
 // TestTakeoverMovesTheAddress: the other end dies without a word.
 func TestTakeoverMovesTheAddress(t *testing.T) {
 	n, _, a, b, c := twoEnds(t)
-	n.mu.Lock()
-	a.link.gone.Store(true)
-	n.ports = slices.DeleteFunc(n.ports, func(l *lanLink) bool { return l == a.link })
-	n.mu.Unlock()
+	a.link.cut.Store(true)
 	c.write(1, 10, 1) // to the dead port
 	b.SetServing(true)
 	eventually(t, "the address has not moved", func() bool {
