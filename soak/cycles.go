@@ -31,6 +31,10 @@ type soakOptions struct {
 	seed     uint64
 }
 
+// errOutvoted: the Primary had noticed the loss of its peer first, on a machine that
+// starves both, and the witness has decided for it.
+var errOutvoted = errors.New("the witness has chosen the other node")
+
 // soaker is one pair in its cycles.
 type soaker struct {
 	fig     *figures
@@ -92,6 +96,10 @@ func (s *soaker) cycle(ctx context.Context, f *fault) error {
 	c.load(ctx)
 	pause(ctx, c.some(50, 200))
 	err := f.inflict(ctx, c)
+	outvoted := errors.Is(err, errOutvoted)
+	if outvoted {
+		err = c.revive()
+	}
 	if err == nil && !f.settled {
 		pause(ctx, c.some(50, 600))
 	}
@@ -104,11 +112,25 @@ func (s *soaker) cycle(ctx context.Context, f *fault) error {
 	if err != nil {
 		return err
 	}
-	s.fig.fault(f.name, true)
+	s.fig.fault(f.name, !outvoted)
 	if err := c.converge(ctx); err != nil {
 		return err
 	}
 	s.fig.cycles.Add(1)
+	return nil
+}
+
+// revive lets whoever was stopped or killed go on.
+func (s *soaker) revive() error {
+	for _, h := range s.pair.Hosts {
+		h.Signal(syscall.SIGCONT)
+		if h.Running() {
+			continue
+		}
+		if err := h.Start(nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -141,6 +163,9 @@ func (c *cycle) takeOver(ctx context.Context) error {
 		return err
 	}
 	if err := c.other().Primary(ctx); err != nil {
+		if c.pair.Chosen() == c.host().Name {
+			return errOutvoted
+		}
 		return err
 	}
 	c.primary = 1 - c.primary

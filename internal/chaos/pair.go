@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -105,6 +106,15 @@ exit 1
 
 // claim is the folder that the witness makes.
 func (p *Pair) claim() string { return filepath.Join(p.Hosts[0].dir, "claim") }
+
+// Chosen returns the name of the node that the witness has let go on, "" for none.
+func (p *Pair) Chosen() string {
+	by, err := os.ReadFile(filepath.Join(p.claim(), "by"))
+	if err != nil {
+		return "" // nobody has asked
+	}
+	return strings.TrimSpace(string(by))
+}
 
 // Pardon makes the witness forget who was fenced. The nodes must be in sync.
 func (p *Pair) Pardon() error { return os.RemoveAll(p.claim()) }
