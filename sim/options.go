@@ -93,7 +93,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.MetaSkew = replication.Time(pick(r, 0, 0, 1)) * between(r, 0, 10*replication.Millisecond)
 	o.SurviveShuffle = r.IntN(2) == 0
 	o.Rate = uint32(50_000 + r.IntN(950_000))
-	o.NoFailover = seed%5 == 3
+	o.NoFailover = seed%5 == 3 && o.Version == 0
 	if r.IntN(4) == 0 {
 		o.Fencing = state.ResourceOnly
 	}

@@ -125,7 +125,7 @@ func (o *oracle) mayLose(node int) bool {
 // survives says whether node has all that was promised and can prove it: then it is the
 // source, and not a Primary that has lost its power.
 func (o *oracle) survives(node int) bool {
-	return o.w.opt.Protocol == replication.ProtocolC && o.kept[node] && o.w.check.lacks(node) == nil
+	return o.w.opt.Protocol == replication.ProtocolC && o.w.opt.Version == 0 && o.kept[node] && o.w.check.lacks(node) == nil
 }
 
 // observe looks for the moment at which both are in sync.
