@@ -42,7 +42,12 @@ const batch = 64
 // the targets have in flight, so it matters only when the interface is stuck.
 const maxSendQueue = 4096
 
-// corkLimit is how many answers a receiver gathers before sendLoop helps.
+// flushEvery is after how many requests a receiver sends the answers that it has: the
+// initiator works on them while the rest of the batch is served.
+const flushEvery = 8
+
+// corkLimit is how many answers a receiver gathers before sendLoop helps: the
+// device blocks it, or answers for others.
 const corkLimit = 32
 
 // refreshInterval is how often a port looks at its interface, whether or not Poke

@@ -242,6 +242,9 @@ func (s *session) recvLoop() error {
 			frames[i] = s.pool.Get()
 			// The MTU may have grown while Recv waited: room for the answer.
 			s.route(s.pool.refit(f))
+			if i%flushEvery == flushEvery-1 {
+				s.flush()
+			}
 		}
 		s.cork(false)
 	}

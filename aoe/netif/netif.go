@@ -83,7 +83,7 @@ func (i *Interface) Close() {
 func (i *Interface) Ready() <-chan struct{} { return i.ready }
 
 func (i *Interface) open() error {
-	sock, err := packet.Open(i.name, packet.Options{Buffer: i.buffer, Wait: true})
+	sock, err := packet.Open(i.name, packet.Options{Buffer: i.buffer})
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err != nil {

@@ -87,23 +87,18 @@ func (v *vector) clear(n int) {
 
 // recvmmsg receives up to n frames without waiting.
 func (v *vector) recvmmsg(fd uintptr, n int) (int, syscall.Errno) {
-	return v.call(unix.SYS_RECVMMSG, fd, 0, n, unix.MSG_DONTWAIT)
-}
-
-// recvmmsgWait is recvmmsg that waits for the first frame, on a socket that blocks.
-func (v *vector) recvmmsgWait(fd uintptr, n int) (int, syscall.Errno) {
-	return v.call(unix.SYS_RECVMMSG, fd, 0, n, unix.MSG_WAITFORONE)
+	return v.call(unix.SYS_RECVMMSG, fd, 0, n)
 }
 
 // sendmmsg sends the frames from first to n without waiting. An error concerns
 // the first of them: those before it are counted as sent.
 func (v *vector) sendmmsg(fd uintptr, first, n int) (int, syscall.Errno) {
-	return v.call(unix.SYS_SENDMMSG, fd, first, n-first, unix.MSG_DONTWAIT)
+	return v.call(unix.SYS_SENDMMSG, fd, first, n-first)
 }
 
-func (v *vector) call(trap, fd uintptr, first, n int, flags uintptr) (int, syscall.Errno) {
+func (v *vector) call(trap, fd uintptr, first, n int) (int, syscall.Errno) {
 	for {
-		r, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&v.msgs[first])), uintptr(n), flags, 0, 0)
+		r, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&v.msgs[first])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			return int(r), errno
 		}

@@ -28,16 +28,7 @@ type Options struct {
 	// Buffer is the size of the receive and of the send buffer in bytes; 0
 	// means DefaultBuffer. Without CAP_NET_ADMIN the kernel's limits apply.
 	Buffer int
-	// Wait makes Recv wait in the kernel, with a thread of its own, instead of in
-	// the runtime's poller: a frame is then there some microseconds earlier, and
-	// many frames cost one system call. StopRecv takes up to waitSlice then, and
-	// SetRecvDeadline does nothing.
-	Wait bool
 }
-
-// waitSlice is how long a thread waits in the kernel before it looks whether it shall
-// stop.
-const waitSlice = 100 * time.Millisecond
 
 // Stats are a socket's counters.
 type Stats struct {
@@ -59,9 +50,6 @@ type Socket struct {
 	raw   syscall.RawConn
 	rx    vector
 	tx    vector
-
-	wait    bool
-	stopped atomic.Bool
 
 	mtu  atomic.Int64
 	addr atomic.Uint64
@@ -98,7 +86,7 @@ func Open(name string, o Options) (*Socket, error) {
 		}
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
-	s := &Socket{name: name, index: ifi.Index, conn: conn, wait: o.Wait}
+	s := &Socket{name: name, index: ifi.Index, conn: conn}
 	if err := s.setup(o); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("interface %s: %w", name, err)
@@ -133,14 +121,7 @@ func (s *Socket) setup(o Options) error {
 				return os.NewSyscallError("setsockopt", err)
 			}
 		}
-		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil || !o.Wait {
-			return os.NewSyscallError("setsockopt", err)
-		}
-		slice := unix.NsecToTimeval(int64(waitSlice))
-		if err := unix.SetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &slice); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-		return os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), false))
+		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	})
 	if err != nil {
 		return err
@@ -240,7 +221,12 @@ func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
 		s.rx.wantTimes(want)
 	}
 	defer s.rx.clear(want)
-	n, errno, err := s.receive(want)
+	var n int
+	var errno syscall.Errno
+	err := s.raw.Read(func(fd uintptr) bool {
+		n, errno = s.rx.recvmmsg(fd, want)
+		return errno != unix.EAGAIN
+	})
 	switch {
 	case err != nil:
 		return 0, err
@@ -265,26 +251,6 @@ func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
 		s.rx.times(times[:n])
 	}
 	return n, nil
-}
-
-// receive waits for up to want frames.
-func (s *Socket) receive(want int) (n int, errno syscall.Errno, err error) {
-	if !s.wait {
-		err = s.raw.Read(func(fd uintptr) bool {
-			n, errno = s.rx.recvmmsg(fd, want)
-			return errno != unix.EAGAIN
-		})
-		return n, errno, err
-	}
-	err = s.raw.Control(func(fd uintptr) {
-		for errno = unix.EAGAIN; errno == unix.EAGAIN && !s.stopped.Load(); {
-			n, errno = s.rx.recvmmsgWait(fd, want)
-		}
-	})
-	if err == nil && errno == unix.EAGAIN {
-		err = os.ErrDeadlineExceeded
-	}
-	return n, errno, err
 }
 
 // Attempts at a full queue: about 20 ms in all, then the frame is lost.
@@ -345,10 +311,7 @@ func (s *Socket) sendBatch(frames [][]byte) (sent int, last error) {
 
 // StopRecv makes Recv return an error that wraps os.ErrDeadlineExceeded, now
 // and from now on. Send goes on.
-func (s *Socket) StopRecv() error {
-	s.stopped.Store(true)
-	return s.conn.SetReadDeadline(time.Unix(1, 0))
-}
+func (s *Socket) StopRecv() error { return s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // SetRecvDeadline makes Recv return an error at time t; the zero time is never.
 func (s *Socket) SetRecvDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }

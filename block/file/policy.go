@@ -12,7 +12,7 @@ const (
 	// hand-off costs 5 to 15 µs; below 30 µs it does not pay.
 	slow = 30 * time.Microsecond
 	// worst caps one observation, so that a hiccup is forgotten within a dozen requests.
-	worst = time.Millisecond
+	worst = 150 * time.Microsecond
 	// inlineBytes is the longest transfer that may run inline. Copying more takes
 	// so long that a hand-off is cheap beside it, while the submitter can use the
 	// time to take the next request off its socket.
