@@ -42,6 +42,7 @@ func FuzzTwoEnds(f *testing.F) {
 			case Holding:
 				tg.SetServing(true)
 				tg.Hold()
+			case Silent:
 			}
 			w.give(tg, b)
 			if mode != Serving && len(w.got) > 0 {
