@@ -375,6 +375,7 @@ func (r *Resource) connDown(ev *Event) {
 	for _, v := range r.vols {
 		v.era++ // also of a resync that would have started from Connected
 		v.veto.passed = false
+		v.dropGate()
 		v.resetResync()
 		v.xfer = exchange{}
 		v.peerUUIDs = peerUUIDs{}

@@ -232,7 +232,9 @@ func (r *Resource) metaPacket(ev *Event) bool {
 	if v == nil || rd.Finish() != nil {
 		return false
 	}
-	return v.blockAck(ev.Cmd, p)
+	ok := v.blockAck(ev.Cmd, p)
+	v.sequence(p.Seq)
+	return ok
 }
 
 // blockAck handles the answers to single blocks.
@@ -254,8 +256,10 @@ func (v *volume) blockAck(cmd wire.Command, p wire.BlockAck) bool {
 		return v.resyncRefused(cmd, p)
 	case wire.CmdOVResult:
 		return v.resultArrived(p)
+	case wire.CmdSuperseded, wire.CmdRetryWrite:
+		return v.conflictAck(cmd, p)
 	default:
-		return false // two primaries are not supported
+		return false
 	}
 }
 

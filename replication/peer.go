@@ -146,7 +146,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 		d, size = t.Data, t.Size
 	}
 	if rd.Finish() != nil || !v.inside(d.Sector, size) && !v.resizeRoom(d.Sector, size) || v.st.Conn < state.Connected ||
-		v.st.Role == state.Primary && !r.cfg.TwoPrimaries || r.PeerRoom() == 0 {
+		v.st.Role == state.Primary && !r.twoPrimaries() || r.PeerRoom() == 0 {
 		r.free(ev.Buf)
 		return false
 	}
@@ -163,12 +163,21 @@ func (v *volume) peerWrite(ev *Event) bool {
 	if early && v.st.Disk >= state.Inconsistent {
 		v.sendAck(wire.CmdRecvAck, d.Sector, d.BlockID, size)
 	}
-	if len(r.peer.queue) > 0 || r.peerMustWait(p, 0) {
-		r.peer.queue = append(r.peer.queue, i)
+	if r.twoPrimaries() {
+		v.contestedWrite(i, d.Seq)
 		return true
 	}
-	r.startPeerWrite(i)
+	r.takePeerWrite(i)
 	return true
+}
+
+// takePeerWrite starts a write, or queues it.
+func (r *Resource) takePeerWrite(i uint32) {
+	if len(r.peer.queue) > 0 || r.peerMustWait(&r.peer.list[i], 0) {
+		r.peer.queue = append(r.peer.queue, i)
+		return
+	}
+	r.startPeerWrite(i)
 }
 
 // acksFor says which acknowledgements a write gets: P_RECV_ACK on arrival, P_WRITE_ACK
@@ -204,7 +213,7 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 	if p.kind == peerWrite && v.rz.stage != resizeNone { // it may be meant for the new space
 		return true
 	}
-	if overlapping(v.rs.writing, p.sector, p.end()) {
+	if overlapping(v.rs.writing, p.sector, p.end()) || p.kind == peerWrite && v.ownComesFirst(p) {
 		return true
 	}
 	if v.st.Conn.Verify() && v.verifyHolds(p) {
@@ -353,13 +362,17 @@ func (r *Resource) peerWritten(i uint32) {
 	if p.logged {
 		v.alRelease(p.sector, p.sectors())
 	}
-	orphan, alone, number := p.orphan, p.alone, p.epoch
+	orphan, alone, number, written := p.orphan, p.alone, p.epoch, span{start: p.sector, end: p.end()}
 	r.dropPeer(i)
 	if alone {
 		v.bookClosed()
 	}
 	if !orphan {
 		r.epochWriteDone(number)
+	}
+	if len(v.active)+len(v.waiting) > 0 {
+		v.retryPostponed(written)
+		r.restless = true
 	}
 	r.retryPeer()
 }

@@ -106,7 +106,7 @@ func (r *Resource) refuse(id ioID, o Outcome) {
 // of the first n that wait: overlapping writes execute in order of arrival, the
 // same on both nodes.
 func (v *volume) mustWait(q *ioReq, n int) bool {
-	if overlapping(v.active, q.sector, q.end()) || overlapping(v.rs.busy, q.sector, q.end()) {
+	if overlapping(v.active, q.sector, q.end()) || overlapping(v.rs.busy, q.sector, q.end()) || v.peersComesFirst(q.sector, q.end()) {
 		return true
 	}
 	for _, id := range v.waiting[:n] {
@@ -341,7 +341,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 	v := q.vol
 	v.active = without(v.active, uint32(id))
 	v.mixed = without(v.mixed, uint32(id))
-	if len(v.waiting) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
+	if len(v.waiting) > 0 || len(v.r.peer.queue) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
 		r.restless = true
 	}
 	switch {

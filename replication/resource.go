@@ -50,6 +50,8 @@ type volume struct {
 	peerDetaches bool   // the peer asked to detach its disk in good order
 	considered   bool   // "consider resync" (spec 7.5 step 6)
 	seq          uint32 // last sequence number sent (spec 6.7)
+	peerSeq      uint32 // the highest that has arrived
+	gate         []gated
 	announced    uint64 // set bits in our last P_UUIDS
 	// announcedKept: it said that this node has lost nothing since the copies were equal.
 	announcedKept bool
@@ -247,6 +249,7 @@ func (r *Resource) tick(ev *Event) {
 func (v *volume) tick() {
 	v.resyncTick()
 	v.pageTick()
+	v.contestTick()
 	v.freshSpaceTick()
 	v.negotiationTick()
 }

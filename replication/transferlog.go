@@ -55,6 +55,7 @@ type ioReq struct {
 	clearLate    bool // the same, but it said so after the write had been answered
 	logged       bool // holds activity log references
 	inEpoch      bool // in the transfer log, waits for a barrier ack
+	postponed    bool // the peer has refused it for now: to be done again
 	remoteRead   bool
 	waitEpoch    bool // a flush: waits for the epoch below
 	epoch        uint32
@@ -118,7 +119,8 @@ type epoch struct {
 	count  uint32
 	head   ioID
 	tail   ioID
-	closed Time // when its barrier was sent
+	gone   uint32 // writes that the peer has refused
+	closed Time   // when its barrier was sent
 }
 
 // transferLog is the replicated writes that the peer has not confirmed with a barrier
@@ -218,10 +220,18 @@ func (t *transferLog) pace(took Time) {
 // barrierAck handles P_BARRIER_ACK: the oldest epoch is on stable storage of the
 // peer, as far as its write ordering method goes.
 func (r *Resource) barrierAck(handle, count uint32) bool {
-	t := &r.tl
-	if len(t.closed) == 0 || t.closed[0].number != handle || t.closed[0].count != count {
-		return false
+	n := r.tl.confirmed(handle, count)
+	for range n {
+		if !r.epochConfirmed() {
+			return false
+		}
 	}
+	return n > 0
+}
+
+// epochConfirmed takes the oldest epoch out; false if it cannot have been confirmed.
+func (r *Resource) epochConfirmed() bool {
+	t := &r.tl
 	e := t.closed[0]
 	for id := e.head; id != noIO; id = r.ios.list[id].next {
 		if q := &r.ios.list[id]; q.netPending && (q.awaited || q.proto != ProtocolA) && !q.byBarrier {

@@ -9,9 +9,7 @@ import (
 func (v *volume) rules() state.Rules {
 	r := v.r
 	rules := state.Rules{
-		// allow-two-primaries is announced to the peer as configured, but conflicting
-		// writes of two nodes are not ordered yet, so there is only ever one.
-		TwoPrimaries:    false,
+		TwoPrimaries:    r.twoPrimaries(),
 		Fencing:         v.cfg.Fencing,
 		SuspendOnNoData: r.cfg.SuspendOnNoData,
 		VerifyAlg:       r.verifyAlg() != 0,

@@ -115,7 +115,7 @@ func (n *node) config() replication.Config {
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
-		MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(), MaxVersion: maxVersion,
+		TwoPrimaries: o.TwoPrimaries, MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(), MaxVersion: maxVersion,
 		SuspendOnNoData: o.Suspend,
 		VerifyAlg:       digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{

@@ -15,6 +15,8 @@ type Options struct {
 	Seed     uint64
 	Protocol replication.Protocol
 
+	TwoPrimaries bool
+
 	Sectors    uint64
 	Extents    int  // activity log slots asked for
 	Separate   bool // data and metadata on different devices
