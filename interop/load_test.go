@@ -54,13 +54,16 @@ func randomWrites(seed uint64, lane, lanes, sectors uint64, n int) []write {
 }
 
 // scribble writes n requests in each of four lanes to replblk's device.
-func (p *peer) scribble(seed uint64, n int) {
+func (p *peer) scribble(seed uint64, n int) { p.scribbleAt(seed, n, 0, p.sectors()) }
+
+// scribbleAt is scribble within a range of sectors.
+func (p *peer) scribbleAt(seed uint64, n int, first, sectors uint64) {
 	const lanes = 4
 	var wg sync.WaitGroup
 	for lane := range uint64(lanes) {
 		wg.Go(func() {
-			for i, w := range randomWrites(seed, lane, lanes, p.sectors(), n) {
-				if err := block.WriteAt(p.Volume(0), w.data, w.sector); err != nil {
+			for i, w := range randomWrites(seed, lane, lanes, sectors, n) {
+				if err := block.WriteAt(p.Volume(0), w.data, first+w.sector); err != nil {
 					p.t.Errorf("replblk: %v", err)
 					return
 				}

@@ -53,6 +53,7 @@ type peerEpoch struct {
 	number uint32 // of this epoch, counted here
 	count  uint32 // writes in it
 	active uint32 // writes not yet done
+	held   uint32 // own writes for which others of the peer were refused, not yet done
 }
 
 // peerSide holds the requests of the peer. Owned by Resource.

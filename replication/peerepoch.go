@@ -36,7 +36,7 @@ func (r *Resource) peerBarrier(handle uint32) {
 // confirmEpoch flushes the disks when the oldest closed epoch is written.
 func (r *Resource) confirmEpoch() {
 	t := &r.peer
-	if len(t.epochs) == 0 || t.epochs[0].active > 0 || t.flushing > 0 {
+	if len(t.epochs) == 0 || t.epochs[0].active > 0 || t.epochs[0].held > 0 || t.flushing > 0 {
 		return
 	}
 	for i, v := range r.vols {

@@ -344,6 +344,9 @@ func (r *Resource) account(q *ioReq, id ioID) {
 	if len(v.waiting) > 0 || len(v.r.peer.queue) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
 		r.restless = true
 	}
+	if len(v.refusals) > 0 {
+		v.refusalsOver(id)
+	}
 	switch {
 	case q.localOK && q.netOK:
 		if q.clearBits {

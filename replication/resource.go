@@ -58,6 +58,7 @@ type volume struct {
 	owing         bool // a new data generation, see owed.go
 	undecided     int  // ticks that the disk has been Negotiating while connected
 	untold        int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
+	refusals      []refusalOf
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown

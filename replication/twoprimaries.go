@@ -64,15 +64,18 @@ func (v *volume) judgeWrite(i uint32) {
 	r := v.r
 	p := &r.peer.list[i]
 	refusal := wire.Command(0)
+	winners := len(v.refusals)
 	for _, s := range v.active {
 		if q := &r.ios.list[s.owner]; q.stage == stageActive && !q.netPending {
 			continue // the peer has it already and wrote this one after it: it waits for our disk
 		}
+		if !s.overlaps(p.sector, p.end()) {
+			continue
+		}
+		v.refusals = append(v.refusals, refusalOf{ioID(s.owner), p.epoch})
 		if s.start <= p.sector && p.end() <= s.end {
 			refusal = wire.CmdSuperseded
-			break
-		}
-		if s.overlaps(p.sector, p.end()) {
+		} else if refusal == 0 {
 			refusal = wire.CmdRetryWrite
 		}
 	}
@@ -83,28 +86,60 @@ func (v *volume) judgeWrite(i uint32) {
 	number := p.epoch
 	v.sendAck(refusal, p.sector, p.blockID, p.size)
 	r.dropPeer(i)
-	r.uncount(number)
+	r.uncount(number, uint32(len(v.refusals)-winners))
+}
+
+// refusalOf remembers that a write of the peer was refused because of a write of this node. Its
+// epoch is not confirmed before that one is done: a kernel counts a write that it was refused
+// as long as it is on its way to its own disk, and answers ours after that.
+type refusalOf struct {
+	winner ioID
+	epoch  uint32
+}
+
+// refusalsOver lets the epochs go on that waited for a write of this node.
+func (v *volume) refusalsOver(id ioID) {
+	over := false
+	v.refusals = slices.DeleteFunc(v.refusals, func(f refusalOf) bool {
+		if f.winner != id {
+			return false
+		}
+		if e := v.r.peer.epoch(f.epoch); e != nil {
+			e.held--
+		}
+		over = true
+		return true
+	})
+	if over {
+		v.r.confirmEpoch()
+	}
+}
+
+// epoch finds an epoch that is not confirmed, nil if there is none with that number.
+func (t *peerSide) epoch(number uint32) *peerEpoch {
+	if number == t.arriving.number {
+		return &t.arriving
+	}
+	for k := range t.epochs {
+		if t.epochs[k].number == number {
+			return &t.epochs[k]
+		}
+	}
+	return nil
 }
 
 // uncount takes a write that was refused out of its epoch. An epoch without writes is not
 // confirmed: the peer does not expect it.
-func (r *Resource) uncount(number uint32) {
+func (r *Resource) uncount(number, held uint32) {
 	t := &r.peer
-	if number == t.arriving.number {
-		t.arriving.count--
-		t.arriving.active--
-		return
-	}
-	for k := range t.epochs {
-		if e := &t.epochs[k]; e.number == number {
-			e.count--
-			e.active--
-			if e.count == 0 {
-				t.epochs = slices.Delete(t.epochs, k, k+1)
-				t.handles = slices.Delete(t.handles, k, k+1)
-			}
-			break
-		}
+	e := t.epoch(number)
+	e.count--
+	e.active--
+	e.held += held
+	if e.count == 0 && e != &t.arriving {
+		k := slices.IndexFunc(t.epochs, func(x peerEpoch) bool { return x.number == number })
+		t.epochs = slices.Delete(t.epochs, k, k+1)
+		t.handles = slices.Delete(t.handles, k, k+1)
 	}
 	r.restless = true
 	r.confirmEpoch()
@@ -199,7 +234,7 @@ func (v *volume) dropGate() {
 	for _, g := range v.gate {
 		v.r.dropPeer(g.index)
 	}
-	v.gate, v.peerSeq = nil, 0
+	v.gate, v.refusals, v.peerSeq = nil, nil, 0
 }
 
 // remove takes a write out of its epoch: the peer will not confirm it.
