@@ -373,6 +373,10 @@ func (v *volume) detach(c command) {
 		v.failDisk()
 		return
 	}
+	if v.st.Conn == state.Ahead { // what the peer lacks would be nowhere
+		v.r.reply(c.Token, state.NoUpToDateDisk)
+		return
+	}
 	result, pending := v.propose(maskDisk, state.Word(state.Failed)<<9, c)
 	switch {
 	case pending:

@@ -181,6 +181,7 @@ func (v *volume) failDisk() {
 	if v.disk == nil || v.disk.failed {
 		return
 	}
+	v.leavePeerBehind()
 	next := v.st
 	next.Disk = state.Failed
 	v.force(next)

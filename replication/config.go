@@ -69,6 +69,9 @@ type Config struct {
 	TwoPrimaries      bool
 	AfterSB           [3]Policy // 0, 1 and 2 primaries
 	AlwaysASBP        bool
+	OnCongestion      OnCongestion
+	CongestionFill    uint64 // sectors sent and not confirmed, 0: any
+	CongestionExtents int    // of the activity log in use, 0: any
 	RRConflict        RRConflict
 	UseRLE            bool
 	VerifyAlg         string

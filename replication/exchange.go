@@ -26,6 +26,8 @@ type exchange struct {
 	dec   *bitmap.Decoder
 	early uint64 // sync UUID that came before it was expected, 0: none
 	grown bool   // the volume has grown: a resync without an exchange
+	// caughtUp: the link is not congested any more, and the peer knows which blocks it lacks.
+	caughtUp bool
 }
 
 const (
@@ -157,7 +159,7 @@ func (v *volume) makeSyncUUID() {
 func (v *volume) becomeSource() {
 	c := v.st.Conn
 	exchanged := c == state.WFBitMapS && v.xfer.sent && v.xfer.got // not that of an earlier connection
-	if !exchanged && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) || v.disk == nil || !v.r.conn.established() {
+	if !exchanged && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) && (c != state.Ahead || !v.xfer.caughtUp) || v.disk == nil || !v.r.conn.established() {
 		return
 	}
 	r := v.r
@@ -166,7 +168,7 @@ func (v *volume) becomeSource() {
 	r.close(DataSocket, off)
 	next := v.st
 	next.Conn, next.PeerDisk = state.SyncSource, state.Inconsistent
-	v.xfer.grown = false
+	v.xfer.grown, v.xfer.caughtUp = false, false
 	v.startResync()
 	v.force(next)
 	v.flushBefore()
@@ -182,10 +184,11 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 		v.xfer.early = uuid
 		return true
 	}
-	if v.st.Conn != state.WFSyncUUID || v.disk == nil {
+	if v.st.Conn != state.WFSyncUUID && v.st.Conn != state.Behind || v.disk == nil {
 		return false
 	}
 	next := v.st
+	next.Conn = state.WFSyncUUID
 	next.Disk = state.Inconsistent
 	v.force(next)
 	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0

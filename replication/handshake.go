@@ -134,6 +134,10 @@ func (v *volume) stateArrived(p state.State) bool {
 	if own.Conn <= state.TearDown {
 		return true
 	}
+	if own.Conn == state.Behind && p.Disk <= state.Failed { // connected without a disk there, ours would pass for good
+		v.r.lose(state.NetworkFailure, NoteNone)
+		return true
+	}
 	peerDisk, done := v.interpret(p)
 	if done || v.peerEndsVerify(p) || !v.seePeer(peerDisk) {
 		return true

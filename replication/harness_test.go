@@ -58,6 +58,7 @@ type testNode struct {
 	thin     bool // the disk can discard
 	exit     int  // of the handlers that run before a resync
 	silent   bool // they do not end
+	asleep   bool // it does not look at its events
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -162,7 +163,7 @@ func (p *pair) settle() {
 		}
 		progress := false
 		for _, n := range p.nodes {
-			if len(n.inbox) > 0 {
+			if len(n.inbox) > 0 && !n.asleep {
 				ev := n.inbox[0]
 				n.inbox = n.inbox[1:]
 				ev.Now = p.now

@@ -177,6 +177,9 @@ func (r *Resource) submit(id ioID) {
 	if v.replicates() && q.size > r.pieceLimit(q.op) {
 		r.lose(state.NetworkFailure, NoteNone) // it was taken in for a peer that takes more; a resync will bring it
 	}
+	if v.replicates() && v.congested() {
+		v.relieve()
+	}
 	local, remote := v.writesLocally(), v.replicates()
 	if v.st.Disk != state.UpToDate && v.st.PeerDisk != state.UpToDate || !local && !remote {
 		r.advance(id) // neither part will be done: the request fails
@@ -341,11 +344,11 @@ func (r *Resource) account(q *ioReq, id ioID) {
 	v := q.vol
 	v.active = without(v.active, uint32(id))
 	v.mixed = without(v.mixed, uint32(id))
-	if len(v.waiting) > 0 || len(v.r.peer.queue) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
-		r.restless = true
-	}
 	if len(v.refusals) > 0 {
 		v.refusalsOver(id)
+	}
+	if len(v.waiting) > 0 || len(v.r.peer.queue) > 0 || len(v.rs.blocked) > 0 || v.xfer.state == xferWaits || v.st.Conn.Verify() {
+		r.restless = true
 	}
 	switch {
 	case q.localOK && q.netOK:

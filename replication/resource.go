@@ -51,14 +51,16 @@ type volume struct {
 	considered   bool   // "consider resync" (spec 7.5 step 6)
 	seq          uint32 // last sequence number sent (spec 6.7)
 	peerSeq      uint32 // the highest that has arrived
+	sent         uint64 // sectors of writes that the peer has not confirmed
+	calm         Time   // Ahead: since when sent is zero
 	gate         []gated
+	refusals     []refusalOf
 	announced    uint64 // set bits in our last P_UUIDS
 	// announcedKept: it said that this node has lost nothing since the copies were equal.
 	announcedKept bool
 	owing         bool // a new data generation, see owed.go
 	undecided     int  // ticks that the disk has been Negotiating while connected
 	untold        int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
-	refusals      []refusalOf
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
@@ -251,6 +253,7 @@ func (v *volume) tick() {
 	v.resyncTick()
 	v.pageTick()
 	v.contestTick()
+	v.aheadTick()
 	v.freshSpaceTick()
 	v.negotiationTick()
 }

@@ -395,6 +395,7 @@ const (
 	NoteCorrupt // Sector, Size
 	NoteVetoed  // Token: exit code
 	NoteUndecided
+	NoteCongested
 )
 
 var noteTexts = [...]string{
@@ -428,6 +429,7 @@ var noteTexts = [...]string{
 	NoteCorrupt:           "data from the peer does not match its digest, connection dropped",
 	NoteVetoed:            "the handler that runs before a resync does not want it, connection refused",
 	NoteUndecided:         "peer does not say what it thinks of the disk that was attached, connection dropped",
+	NoteCongested:         "the link is congested",
 }
 
 // String returns the remark, lower case, without values.

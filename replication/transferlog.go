@@ -150,6 +150,7 @@ func (t *transferLog) add(r *Resource, id ioID) {
 	}
 	q := &r.ios.list[id]
 	q.inEpoch, q.epoch, q.next = true, t.cur.number, noIO
+	q.vol.sent += q.sectors()
 	if t.cur.count == 0 {
 		t.cur.head, t.since = id, r.now
 	} else {
@@ -258,6 +259,7 @@ func (r *Resource) finishEpoch(e epoch, ok bool) {
 		q := &r.ios.list[id]
 		next, last := q.next, id == e.tail
 		q.inEpoch = false
+		q.vol.sent -= q.sectors()
 		if !ok {
 			if q.clearLate {
 				r.ios.late--

@@ -241,6 +241,7 @@ func (v *volume) dropGate() {
 func (t *transferLog) remove(r *Resource, id ioID) {
 	q := &r.ios.list[id]
 	q.inEpoch = false
+	q.vol.sent -= q.sectors()
 	if q.epoch == t.cur.number {
 		t.cur.unlink(r, id)
 		return

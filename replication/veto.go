@@ -64,5 +64,5 @@ func (v *volume) resyncVetted(exit int) {
 // that both disks have grown by starts from Connected.
 func (v *volume) aboutToBeSource() bool {
 	c := v.st.Conn
-	return c == state.WFBitMapS || c == state.StartingSyncS || c == state.Connected && v.xfer.grown
+	return c == state.WFBitMapS || c == state.StartingSyncS || c == state.Connected && v.xfer.grown || c == state.Ahead && v.xfer.caughtUp
 }

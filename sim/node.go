@@ -115,7 +115,8 @@ func (n *node) config() replication.Config {
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,
-		TwoPrimaries: o.TwoPrimaries, MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(), MaxVersion: maxVersion,
+		TwoPrimaries: o.TwoPrimaries, OnCongestion: onCongestion(o), CongestionFill: o.Congestion,
+		MaxEpochSize: o.MaxEpochSize, MaxBuffers: 2048, UseRLE: o.UseRLE, Seed: n.w.rng.Uint64(), MaxVersion: maxVersion,
 		SuspendOnNoData: o.Suspend,
 		VerifyAlg:       digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{
@@ -123,6 +124,13 @@ func (n *node) config() replication.Config {
 			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate, DiscardGranularity: granularity,
 		}},
 	}
+}
+
+func onCongestion(o *Options) replication.OnCongestion {
+	if o.Congestion != 0 {
+		return replication.CongestionPullAhead
+	}
+	return replication.CongestionBlock
 }
 
 // boot starts the process: replay the log, attach the disk, connect.

@@ -16,6 +16,7 @@ type Options struct {
 	Protocol replication.Protocol
 
 	TwoPrimaries bool
+	Congestion   uint64 // sectors on their way at which the Primary pulls ahead, 0: never
 
 	Sectors    uint64
 	Extents    int  // activity log slots asked for
@@ -109,6 +110,9 @@ func draw(seed uint64, r *rand.Rand) Options {
 		o.Drift = [2]int{r.IntN(101) - 50, r.IntN(101) - 50}
 	}
 	o.CrashAgain = r.IntN(5) == 0
+	if o.Protocol == replication.ProtocolA && r.IntN(2) == 0 {
+		o.Congestion = 1 + r.Uint64N(512)
+	}
 	if r.IntN(4) == 0 && o.Fencing == state.DontCare {
 		o.Room = 1 + r.Uint64N(8192)
 	}

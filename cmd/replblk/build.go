@@ -123,7 +123,9 @@ func (s *section) coreConfig() replication.Config {
 		AfterSB: [3]replication.Policy{
 			policies[string(n.AfterSB0Pri.On(s.local.Names...))], policies[string(n.AfterSB1Pri)], policies[string(n.AfterSB2Pri)],
 		},
-		AlwaysASBP:      n.AlwaysASBP,
+		AlwaysASBP:     n.AlwaysASBP,
+		OnCongestion:   congestions[n.OnCongestion],
+		CongestionFill: uint64(n.CongestionFillSectors), CongestionExtents: int(n.CongestionExtents),
 		RRConflict:      conflicts[n.RRConflict],
 		UseRLE:          n.UseRLE,
 		VerifyAlg:       n.VerifyAlg,
@@ -176,6 +178,10 @@ var (
 	}
 	conflicts = map[config.RRConflict]replication.RRConflict{
 		"disconnect": replication.RRDisconnect, "call-pri-lost": replication.RRCallPriLost, "violently": replication.RRViolently,
+	}
+	congestions = map[config.OnCongestion]replication.OnCongestion{
+		config.CongestionBlock: replication.CongestionBlock, config.CongestionPullAhead: replication.CongestionPullAhead,
+		config.CongestionDisconnect: replication.CongestionDisconnect,
 	}
 	errorPolicies = map[config.OnIOError]replication.ErrorPolicy{
 		config.PassOn: replication.OnErrorPassOn, config.Detach: replication.OnErrorDetach,

@@ -1,0 +1,149 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/replication/state"
+)
+
+// congestedPair is a pair with protocol A whose Primary, a, may have 64 sectors on their way.
+func congestedPair(t *testing.T, policy OnCongestion) (*pair, *testNode, *testNode) {
+	t.Helper()
+	cfg := testConfig()
+	cfg.Protocol, cfg.OnCongestion, cfg.CongestionFill = ProtocolA, policy, 64
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	return p, a, b
+}
+
+// TestPullAhead: a burst that the link cannot carry is answered at once, noted as out of sync,
+// and copied when the link is idle again.
+func TestPullAhead(t *testing.T) {
+	p, a, b := congestedPair(t, CongestionPullAhead)
+	b.asleep = true
+	var ids []ReqID
+	for i := range uint64(20) {
+		ids = append(ids, a.request(OpWrite, i*80, 8192, 10+i))
+	}
+	p.settle()
+	if s := a.r.State(0); s.Conn != state.Ahead {
+		t.Fatalf("a is %v\n%s", s, p.take())
+	}
+	for _, id := range ids {
+		if o, done := a.outcome[id]; !done || o != OK {
+			t.Fatalf("write %d: %v %v", id, o, done)
+		}
+	}
+	b.asleep = false
+	p.settle()
+	p.states(t, "Ahead Primary/Secondary UpToDate/Consistent", "Behind Secondary/Primary Outdated/UpToDate")
+	if got, want := b.r.vols[0].disk.bm.Weight(), a.r.vols[0].disk.bm.Weight(); got != want || got == 0 {
+		t.Fatalf("%d bits set at the peer, %d here", got, want)
+	}
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if b.data[19*80] != 29 || a.r.vols[0].sent != 0 {
+		t.Fatalf("b has %d, %d sectors on their way", b.data[19*80], a.r.vols[0].sent)
+	}
+	if !a.r.vols[0].disk.sb.UUIDs.Same(&b.r.vols[0].disk.sb.UUIDs) {
+		t.Fatal("UUIDs differ")
+	}
+}
+
+// TestCongestionPolicies: block does nothing, disconnect goes on alone.
+func TestCongestionPolicies(t *testing.T) {
+	for policy, want := range map[OnCongestion]state.Conn{CongestionBlock: state.Connected, CongestionDisconnect: state.StandAlone} {
+		p, a, b := congestedPair(t, policy)
+		b.asleep = true
+		for i := range uint64(20) {
+			a.request(OpWrite, i*80, 8192, 10+i)
+		}
+		p.settle()
+		b.asleep = false
+		p.tick(20)
+		if s := a.r.State(0); s.Conn != want || s.Disk != state.UpToDate {
+			t.Errorf("policy %d: a is %v", policy, s)
+		}
+	}
+}
+
+// TestCongestionExtents: many extents in use are congestion, too.
+func TestCongestionExtents(t *testing.T) {
+	cfg := testConfig()
+	cfg.Protocol, cfg.OnCongestion, cfg.CongestionExtents = ProtocolA, CongestionPullAhead, 4
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	b.asleep = true
+	for i := range uint64(8) {
+		a.request(OpWrite, i*8192, 512, 10+i)
+	}
+	p.settle()
+	if s := a.r.State(0); s.Conn != state.Ahead {
+		t.Fatalf("a is %v", s)
+	}
+	b.asleep = false
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// TestAheadAndTrouble: what happens to either node while one is behind must not make its data
+// pass for current.
+func TestAheadAndTrouble(t *testing.T) {
+	for name, trouble := range map[string]func(p *pair, a, b *testNode){
+		"the link breaks":          func(p *pair, _, _ *testNode) { p.cut() },
+		"the Primary's disk fails": func(_ *pair, a, _ *testNode) { a.failing[OpWrite] = true; a.request(OpWrite, 9000, 4096, 3) },
+		"the Primary detaches by force": func(_ *pair, a, _ *testNode) {
+			a.admin(Admin{Kind: AdminDetach, Force: true})
+		},
+		"the peer is promoted": func(_ *pair, a, b *testNode) {
+			a.admin(Admin{Kind: AdminSecondary})
+			a.admin(Admin{Kind: AdminDisconnect})
+			b.admin(Admin{Kind: AdminPrimary})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a, b := congestedPair(t, CongestionPullAhead)
+			b.asleep = true
+			for i := range uint64(20) {
+				a.request(OpWrite, i*80, 8192, 10+i)
+			}
+			p.settle()
+			b.asleep = false
+			p.settle()
+			p.apart = true
+			trouble(p, a, b)
+			p.settle()
+			if s := b.r.State(0); s.Disk == state.UpToDate || s.Disk == state.Consistent {
+				t.Errorf("the peer that was behind is %v", s)
+			}
+			p.apart = false
+			p.tick(20)
+			id := a.request(OpRead, 19*80, 4096, 0)
+			p.settle()
+			if o, done := a.outcome[id]; done && o == OK && a.reqs[id][0] != 29 {
+				t.Errorf("a reads %d, it was told that 29 is written", a.reqs[id][0])
+			}
+			if s := b.r.State(0); s.Disk == state.UpToDate && b.data[19*80] != 29 {
+				t.Errorf("b is %v without the data", s)
+			}
+		})
+	}
+}
+
+// TestDetachWhileAhead: the only good copy is not detached in good order.
+func TestDetachWhileAhead(t *testing.T) {
+	p, a, b := congestedPair(t, CongestionPullAhead)
+	b.asleep = true
+	for i := range uint64(20) {
+		a.request(OpWrite, i*80, 8192, 10+i)
+	}
+	p.settle()
+	b.asleep = false
+	token := a.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	if r := a.replies[token]; r != state.NoUpToDateDisk {
+		t.Fatalf("detach: %v, %v", r, a.r.State(0))
+	}
+}
