@@ -28,9 +28,9 @@ type gated struct {
 	since Time
 }
 
-// twoPrimaries says whether both nodes may be Primary.
+// twoPrimaries says whether both nodes may be Primary. Older peers do not know P_RETRY_WRITE.
 func (r *Resource) twoPrimaries() bool {
-	return r.cfg.TwoPrimaries && r.cfg.Protocol == ProtocolC
+	return r.cfg.TwoPrimaries && r.cfg.Protocol == ProtocolC && (!r.conn.established() || !r.conn.oldPeer())
 }
 
 // sequence notes the number of a packet of the peer, and lets through what waited for it.

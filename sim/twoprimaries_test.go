@@ -100,7 +100,7 @@ func TestTwoPrimaries(t *testing.T) {
 	writes := 0
 	for seed := uint64(1); seed <= 150; seed++ {
 		w := calm(seed)
-		w.opt.TwoPrimaries, w.opt.Integrity = true, false
+		w.opt.TwoPrimaries, w.opt.Integrity, w.opt.Version = true, false, 0
 		w.opt.MetaSkew = replication.Time(w.rng.IntN(3)) * replication.Millisecond
 		w.op.waiting = map[uint64]command{}
 		for _, n := range w.nodes {
