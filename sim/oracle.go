@@ -32,7 +32,8 @@ func (o *oracle) holders(n *node, gen uint32) uint8 {
 	if st.Disk == state.UpToDate {
 		nodes = 1 << n.id
 	}
-	linked := st.Conn >= state.Connected && n.conn != nil && n.gen == gen
+	// A write that was held while a resync ran is on both when it is answered.
+	linked := st.Conn >= state.Connected && n.conn != nil && (n.gen == gen || o.inSync)
 	whole := o.replicating(st) || o.resynced(n)
 	if !whole || !linked {
 		switch {
