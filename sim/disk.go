@@ -73,7 +73,7 @@ func (d *device) failing(a area) bool {
 	if d.alone() {
 		return false // one thing at a time
 	}
-	d.armed[a], d.broken = false, true
+	d.armed[a], d.broken, d.w.op.troubled = false, true, true
 	d.w.trace("eio", d.n.id, uint64(a), 0)
 	return true
 }
@@ -138,7 +138,7 @@ func (d *device) complete(io *diskIO) {
 func (d *device) unreadable(sector, n uint64) bool {
 	for s := sector; len(d.latent) > 0 && s < sector+n && !d.alone(); s++ {
 		if d.latent[s] {
-			d.broken = true
+			d.broken, d.w.op.troubled = true, true
 			d.w.trace("latent eio", d.n.id, s, 0)
 			return true
 		}

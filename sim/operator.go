@@ -14,6 +14,7 @@ type operator struct {
 	waiting           map[uint64]command
 	faults            int
 	diskFaults        int
+	troubled          bool                // a disk has failed since the copies were in sync
 	intrusions        int                 // what comes over the network may be nonsense
 	back              [2]replication.Time // when a node that is down starts again
 	lease             replication.Time    // no new change of roles before
@@ -105,7 +106,7 @@ func (o *operator) crash(r *rand.Rand, power bool) {
 	o.faults++
 	hit := [2]bool{r.IntN(2) == 0, false}
 	hit[1] = !hit[0] || r.IntN(5) == 0
-	if hit[0] && hit[1] && (o.w.nodes[0].dev.broken || o.w.nodes[1].dev.broken) {
+	if hit[0] && hit[1] && o.troubled {
 		hit[1] = false // a third fault at once: what the good copy knows may not be on its disk yet
 	}
 	for i, n := range o.w.nodes {

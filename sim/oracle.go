@@ -145,7 +145,7 @@ func (o *oracle) observe() {
 	if sync {
 		o.w.check.equal(o.source >= 0)
 		o.current, o.crashed, o.source = [2]bool{true, true}, [2]bool{}, -1
-		o.w.op.barred = [2]bool{}
+		o.w.op.barred, o.w.op.troubled = [2]bool{}, false
 		o.kept = [2]bool{true, true}
 	}
 }
