@@ -89,7 +89,7 @@ func TestEveryTornTransactionIsCovered(t *testing.T) {
 func TestEveryFlippedBitIsCovered(t *testing.T) {
 	r := Ring{Stripes: 1, StripeSize4K: 8}
 	area, before, after, last := history(t, 37)
-	for bit := 0; bit < len(area)*8; bit++ {
+	for bit := range len(area) * 8 {
 		block, want := uint32(bit/8/BlockSize), after
 		if block == last {
 			want = before

@@ -92,7 +92,7 @@ func (v *volume) seePeer(peerDisk state.Disk) bool {
 		peerDisk <= state.Inconsistent {
 		return true
 	}
-	if s.Role == state.Primary && !metadata.SameUUID(v.exposed, u.Current()) && !(v.heir && metadata.SameUUID(v.exposed, u.Bitmap())) {
+	if s.Role == state.Primary && !metadata.SameUUID(v.exposed, u.Current()) && (!v.heir || !metadata.SameUUID(v.exposed, u.Bitmap())) {
 		v.r.part(NoteUnrelated)
 		return false
 	}

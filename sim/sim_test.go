@@ -121,7 +121,7 @@ func TestShrink(t *testing.T) {
 			continue
 		}
 		small := Shrink(s, FlushErrorIgnored, 200)
-		if small.run(FlushErrorIgnored, false).Err == nil || len(small.Faults) > 4 {
+		if small.run(FlushErrorIgnored, false).Err == nil || len(small.Faults) > len(s.Faults)/3 {
 			t.Errorf("seed %d: %d faults shrink to %v", seed, len(s.Faults), small)
 		}
 		return

@@ -221,11 +221,11 @@ func (m *mutant) hunt(dir string, verbose bool) (how string, err error) {
 			fmt.Printf("%s", out)
 		}
 		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			return "", err
-		}
-		if err != nil {
+		switch {
+		case errors.As(err, &exit):
 			return pkg + ": " + reason(string(out)), nil
+		case err != nil:
+			return "", err
 		}
 	}
 	return "", nil
