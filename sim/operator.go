@@ -178,13 +178,23 @@ func (o *operator) tend(i int, n *node) {
 		if o.w.now >= o.back[i] {
 			n.boot()
 		}
-	case st.Role == primary && st.Disk == state.Diskless && st.Conn < state.Connected && o.w.healing && o.idle():
+	case st.Role == primary && withoutData(st) && o.w.healing && o.idle():
 		o.demote(n) // it may have seen data that nobody has any more
 	case st.Conn == state.StandAlone && (o.w.healing || r.IntN(8) == 0):
 		n.admin(replication.Admin{Kind: replication.AdminConnect}, nil)
 	case n.detached && (o.w.healing || r.IntN(8) == 0):
 		n.reattach()
 	}
+}
+
+// withoutData says whether a Primary in state st has nothing to serve. It is refused its disk
+// if that would take rule 41 and the protocol is too old for it, and no peer to be had is
+// UpToDate: only as a Secondary does it get on (spec 7.4).
+func withoutData(st state.State) bool {
+	if st.Conn < state.Connected {
+		return st.Disk == state.Diskless || st.Conn == state.StandAlone && st.Disk == state.Consistent
+	}
+	return st.Disk == state.Diskless && st.PeerDisk <= state.Outdated
 }
 
 // elect makes a node Primary if none is.
