@@ -53,6 +53,17 @@ func (o *oracle) holders(n *node, gen uint32) uint8 {
 	return nodes
 }
 
+// wrote are the nodes that have a write which the node answers now, asked for over connection
+// gen. If the copies are in sync the connection does not matter: what was held back while I/O
+// was suspended is sent over the one that there is when it goes on, and what an earlier one
+// has lost was resynced.
+func (o *oracle) wrote(n *node, gen uint32) uint8 {
+	if o.inSync && o.w.opt.Protocol == replication.ProtocolC {
+		gen = n.gen
+	}
+	return o.holders(n, gen)
+}
+
 // resynced says whether the node is source of a resync which the target has ended.
 func (o *oracle) resynced(n *node) bool {
 	peer := o.w.nodes[1-n.id].state()
