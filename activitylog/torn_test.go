@@ -61,7 +61,11 @@ func history(t *testing.T, transactions int) (area []byte, before, after []Exten
 // was active before it. With all of them it hides nothing that is active now.
 func TestEveryTornTransactionIsCovered(t *testing.T) {
 	r := Ring{Stripes: 1, StripeSize4K: 8}
-	for n := 1; n <= 40; n++ {
+	step := 1
+	if testing.Short() { // under the race detector
+		step = 13
+	}
+	for n := 1; n <= 40; n += step {
 		old, _, _, _ := history(t, n-1)
 		area, before, after, last := history(t, n)
 		from := uint64(last) * BlockSize
@@ -93,7 +97,8 @@ func TestEveryFlippedBitIsCovered(t *testing.T) {
 		block, want := uint32(bit/8/BlockSize), after
 		if block == last {
 			want = before
-		} else if bit%61 != 0 {
+		}
+		if bit%61 != 0 && (block != last || testing.Short()) {
 			continue
 		}
 		area[bit/8] ^= 1 << (bit % 8)

@@ -115,7 +115,7 @@ func (c *client) write(n *node, ev replication.Event) {
 			c.w.check.refused(x)
 			return
 		}
-		holders := c.w.oracle.wrote(n, gen)
+		holders := c.w.oracle.holders(n, gen)
 		c.w.trace("written", n.id, x.id, uint64(holders))
 		c.w.check.answered(x, holders)
 	}))

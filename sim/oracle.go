@@ -32,7 +32,7 @@ func (o *oracle) holders(n *node, gen uint32) uint8 {
 	if st.Disk == state.UpToDate {
 		nodes = 1 << n.id
 	}
-	// A write that was held while a resync ran is on both when it is answered.
+	// Once both are in sync the peer has it too: a resync has copied what an older connection lost.
 	linked := st.Conn >= state.Connected && n.conn != nil && (n.gen == gen || o.inSync)
 	whole := o.replicating(st) || o.resynced(n)
 	if !whole || !linked {
@@ -51,17 +51,6 @@ func (o *oracle) holders(n *node, gen uint32) uint8 {
 		nodes |= 2 >> n.id
 	}
 	return nodes
-}
-
-// wrote are the nodes that have a write which the node answers now, asked for over connection
-// gen. If the copies are in sync the connection does not matter: what was held back while I/O
-// was suspended is sent over the one that there is when it goes on, and what an earlier one
-// has lost was resynced.
-func (o *oracle) wrote(n *node, gen uint32) uint8 {
-	if o.inSync && o.w.opt.Protocol == replication.ProtocolC {
-		gen = n.gen
-	}
-	return o.holders(n, gen)
 }
 
 // resynced says whether the node is source of a resync which the target has ended.
