@@ -339,6 +339,7 @@ func (v *volume) resized() {
 		return
 	}
 	v.grew = v.grew || grew && z.flags&wire.SizesNoResync == 0
+	v.fresh.grew = v.fresh.grew || v.grew // in case that the connection breaks before the resync
 	switch {
 	case z.ours && v.st.PeerDisk >= state.Inconsistent: // a diskless peer would take what we have room for
 		v.sendUUIDs(0)

@@ -285,6 +285,39 @@ func TestGrownApart(t *testing.T) {
 	}
 }
 
+// TestGrowthInterrupted breaks the connection when both nodes have grown and the new space was
+// not copied (simulator, seed 3505): the generations are equal then, the copies are not.
+func TestGrowthInterrupted(t *testing.T) {
+	for _, promote := range []bool{false, true} {
+		p := newPair()
+		a, b := establish(t, p)
+		p.dirtyEnd(a.r.vols[0].size)
+		a.grow(20000)
+		b.grow(20000)
+		a.admin(Admin{Kind: AdminResize})
+		a.admin(Admin{Kind: AdminSecondary})
+		a.silent = true // the handler that runs before a resync takes its time
+		p.settle()
+		if av, bv := a.r.vols[0], b.r.vols[0]; av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
+			t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
+		}
+		p.cut()
+		a.silent = false
+		a.handled(t, HandlerBeforeResyncSource, 0)
+		p.settle()
+		mine, its := "Secondary/Secondary", "Secondary/Secondary"
+		if promote { // it does it then: the other node cannot make a target of a Primary
+			b.admin(Admin{Kind: AdminPrimary})
+			p.settle()
+			mine, its = "Secondary/Primary", "Primary/Secondary"
+		}
+		p.tick(100)
+		p.sized(t, a.layout.DataSectors)
+		p.states(t, "Connected "+mine+" UpToDate/UpToDate", "Connected "+its+" UpToDate/UpToDate")
+		p.equal(t)
+	}
+}
+
 // TestResizeRefused: who may not resize, and when.
 func TestResizeRefused(t *testing.T) {
 	p := newPair()

@@ -283,7 +283,8 @@ func (w *world) settled() bool {
 		if n.conn.out[replication.DataSocket].arrives > w.now || n.pausedUntil > w.now {
 			return false // the other socket is never at rest: pings
 		}
-		if len(n.dev.inflight) > 0 || n.core.Status().Volumes[0].PeerPending > 0 {
+		vol := n.core.Status().Volumes[0]
+		if len(n.dev.inflight) > 0 || vol.PeerPending > 0 || vol.OutOfSync > 0 {
 			return false
 		}
 	}
