@@ -125,12 +125,19 @@ func (v *volume) targetReportsEnd() {
 // block is confirmed. Before version 96 each node counts for itself.
 func (v *volume) sourceEnd() {
 	rs := &v.rs
-	counts := v.r.session().Version < 96 && (v.st.Conn == state.SyncSource || v.st.Conn == state.PausedSyncS)
-	if !rs.notified && !counts || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
+	if !rs.notified && !v.sourceCounts() || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
 		return
 	}
 	rs.finishing = true
 	v.r.afterPing(v, (*volume).sealSource)
+}
+
+// sourceCounts says whether the source may find by itself that nothing is left to copy. The
+// writes of the application may have settled what the target has asked for already, but it
+// waits for its answer, and would for ever if the resync ended here.
+func (v *volume) sourceCounts() bool {
+	return v.r.session().Version < 96 && (v.st.Conn == state.SyncSource || v.st.Conn == state.PausedSyncS) &&
+		len(v.rs.busy) == 0 && len(v.rs.blocked) == 0
 }
 
 // sealSource writes the bitmap before the UUIDs say that it is not needed.
@@ -148,6 +155,11 @@ func (v *volume) sourceFinishing() bool {
 // sourceFinished takes the new state. The source does not report it: the target knows.
 func (v *volume) sourceFinished() {
 	if !v.sourceFinishing() {
+		return
+	}
+	if !v.rs.notified && !v.sourceCounts() { // a request has come meanwhile
+		v.rs.finishing = false
+		v.r.restless = true
 		return
 	}
 	next := v.st
