@@ -111,3 +111,27 @@ func TestLateVeto(t *testing.T) {
 		}
 	}
 }
+
+// TestDiskFailsUnderHandler: the disk with the new space is gone when the handler allows to
+// copy it (seed 1052 with more growth).
+func TestDiskFailsUnderHandler(t *testing.T) {
+	p := newPair(fastResync(), fastResync())
+	a, b := establish(t, p)
+	for _, n := range p.nodes {
+		n.grow(20000)
+	}
+	a.silent = true
+	a.admin(Admin{Kind: AdminResize})
+	p.settle()
+	if a.asked(HandlerBeforeResyncSource) != 1 {
+		t.Fatal("the handler does not run")
+	}
+	io := a.handlers[len(a.handlers)-1].IO
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	p.tick(3)
+	a.post(Event{Kind: EvHandler, IO: io})
+	p.tick(3)
+	if s := a.r.State(0); s.Disk != state.Diskless || s.Conn < state.Connected {
+		t.Errorf("a is %v, b is %v", s, b.r.State(0))
+	}
+}
