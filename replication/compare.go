@@ -55,7 +55,7 @@ const (
 	ownClearBitmap              // rule 34: we missed that our resync as source had ended
 	peerClearBitmap             // rule 35: the peer missed it (only our copy of its set changes)
 	peerUndoSyncUUID            // rule 51: the peer's last sync UUID never arrived here
-	ownUndoSyncUUID             // rule 71: our last sync UUID never arrived there
+	ownUndoSyncUUID             // rules 71 and 80: our last sync UUID never arrived there
 )
 
 // generations is what one node contributes to the comparison.
@@ -185,7 +185,7 @@ func compareDifferent(s, p metadata.UUIDs, version int) comparison {
 		return comparison{source, 71, ownUndoSyncUUID}
 	}
 	if p[metadata.SlotCurrent] == s[metadata.SlotHistory1] || p[metadata.SlotCurrent] == s[metadata.SlotHistory2] {
-		return comparison{sourceFull, 80, noCorrection}
+		return comparison{sourceFull, 80, forgetSyncUUID(s, p)}
 	}
 	if s[metadata.SlotBitmap] == p[metadata.SlotBitmap] && s[metadata.SlotBitmap] != 0 {
 		return comparison{splitAuto, 90, noCorrection}
@@ -205,6 +205,16 @@ func lostSyncUUID(src, dst metadata.UUIDs, version int) bool {
 		return dst[metadata.SlotHistory1] == src[metadata.SlotHistory2]
 	}
 	return metadata.SameUUID(src[metadata.SlotHistory1]+metadata.SyncIncrement, src[metadata.SlotBitmap])
+}
+
+// forgetSyncUUID keeps a source before version 96, which has no use for rule 71 here, from
+// collecting sync UUIDs that never arrived: three of them would push the generation of the
+// target out of the history, and then the data would be called unrelated.
+func forgetSyncUUID(src, dst metadata.UUIDs) correction {
+	if dst[metadata.SlotCurrent] == src[metadata.SlotHistory1] && lostSyncUUID(src, dst, 96) {
+		return ownUndoSyncUUID
+	}
+	return noCorrection
 }
 
 func masked(u metadata.UUIDs) metadata.UUIDs {
