@@ -33,23 +33,22 @@ func (id IOID) index() uint32 { return uint32(id & indexMask) }
 type afterMeta uint8
 
 const (
-	thaw              afterMeta = iota + 1 // one reason less to hold requests
-	answer                                 // an operator's command has succeeded: arg is its token
-	announce                               // our new generation is durable: tell the peer
-	enterSource                            // our sync UUID is durable: become SyncSource
-	enterTarget                            // the peer's sync UUID is durable: become SyncTarget
-	finishTarget                           // the resync's result is durable: tell the peer
-	dropPrimaryMark                        // the bitmap is durable: drop the Primary mark
-	finishDemote                           // the same, for an operator's command
-	answerDemote                           // the mark is gone: arg is the token
-	finishDetach                           // the bitmap is durable: let go of the disk
-	clearFullSync                          // the whole bitmap is durable
-	sealUUIDs                              // the bitmap of a finished target is durable
-	finishSource                           // the bitmap of a finished source is durable
-	saveBeforeMove                         // the metadata is durable as it is: move it
-	sealSize                               // the bitmap of a larger volume is durable
-	finishResize                           // the new size is durable
-	reconnectForSpace                      // the generation with the new space is durable
+	thaw            afterMeta = iota + 1 // one reason less to hold requests
+	answer                               // an operator's command has succeeded: arg is its token
+	announce                             // our new generation is durable: tell the peer
+	enterSource                          // our sync UUID is durable: become SyncSource
+	enterTarget                          // the peer's sync UUID is durable: become SyncTarget
+	finishTarget                         // the resync's result is durable: tell the peer
+	dropPrimaryMark                      // the bitmap is durable: drop the Primary mark
+	finishDemote                         // the same, for an operator's command
+	answerDemote                         // the mark is gone: arg is the token
+	finishDetach                         // the bitmap is durable: let go of the disk
+	clearFullSync                        // the whole bitmap is durable
+	sealUUIDs                            // the bitmap of a finished target is durable
+	finishSource                         // the bitmap of a finished source is durable
+	saveBeforeMove                       // the metadata is durable as it is: move it
+	sealSize                             // the bitmap of a larger volume is durable
+	finishResize                         // the new size is durable
 )
 
 // resync says whether it is a step of a resync: its argument is volume.era.
@@ -238,8 +237,6 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.moveMeta()
 	case finishResize:
 		v.sizeDurable()
-	case reconnectForSpace:
-		v.r.lose(state.NetworkFailure, NoteNone)
 	case sealSize, dropPrimaryMark, finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
 		// these wait for bitmap pages, see pagesDone
 	}

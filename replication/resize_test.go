@@ -246,11 +246,13 @@ func (n *testNode) growOffline(t *testing.T, more uint64) {
 }
 
 // TestGrownApart grows both devices while the nodes are down. With equal generations nothing
-// but the growth calls for a resync; if the node that should see to it does not, as a
-// kernel, the other one does.
+// but the growth calls for a resync. It waits for a Primary, whichever node that is, and
+// outlives a connection; if the Primary does not see to it, as a kernel, the other node does.
 func TestGrownApart(t *testing.T) {
-	for _, lazy := range []bool{false, true} {
+	for i := range 8 {
+		lazy, cut := i&2 != 0, i&4 != 0
 		p := newPair()
+		first, other := p.nodes[i&1], p.nodes[1-i&1]
 		a, b := establish(t, p)
 		a.admin(Admin{Kind: AdminSecondary})
 		p.tick(3)
@@ -268,16 +270,24 @@ func TestGrownApart(t *testing.T) {
 		}
 		p.settle()
 		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+		if cut {
+			p.cut()
+			p.settle()
+		}
+		first.admin(Admin{Kind: AdminPrimary}) // not one tick has passed
+		p.settle()
 		if lazy {
-			a.r.vols[0].fresh = freshSpace{}
+			first.r.vols[0].fresh = freshSpace{}
 			p.tick(20)
-			if b.r.vols[0].disk.bm.Weight() == 0 {
+			if other.r.vols[0].disk.bm.Weight() == 0 {
 				t.Fatal("the other node did not wait")
 			}
 		}
 		p.tick(100)
 		p.sized(t, a.layout.DataSectors)
-		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+		if s := first.r.State(0).String(); s != "Connected Primary/Secondary UpToDate/UpToDate" {
+			t.Fatalf("promoted %s, lazy %v, cut %v: %s", first.name, lazy, cut, s)
+		}
 		p.equal(t)
 		if !a.r.vols[0].disk.sb.UUIDs.Same(&b.r.vols[0].disk.sb.UUIDs) {
 			t.Fatal("UUIDs differ")
@@ -288,34 +298,27 @@ func TestGrownApart(t *testing.T) {
 // TestGrowthInterrupted breaks the connection when both nodes have grown and the new space was
 // not copied (simulator, seed 3505): the generations are equal then, the copies are not.
 func TestGrowthInterrupted(t *testing.T) {
-	for _, promote := range []bool{false, true} {
-		p := newPair()
-		a, b := establish(t, p)
-		p.dirtyEnd(a.r.vols[0].size)
-		a.grow(20000)
-		b.grow(20000)
-		a.admin(Admin{Kind: AdminResize})
-		a.admin(Admin{Kind: AdminSecondary})
-		a.silent = true // the handler that runs before a resync takes its time
-		p.settle()
-		if av, bv := a.r.vols[0], b.r.vols[0]; av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
-			t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
-		}
-		p.cut()
-		a.silent = false
-		a.handled(t, HandlerBeforeResyncSource, 0)
-		p.settle()
-		mine, its := "Secondary/Secondary", "Secondary/Secondary"
-		if promote { // it does it then: the other node cannot make a target of a Primary
-			b.admin(Admin{Kind: AdminPrimary})
-			p.settle()
-			mine, its = "Secondary/Primary", "Primary/Secondary"
-		}
-		p.tick(100)
-		p.sized(t, a.layout.DataSectors)
-		p.states(t, "Connected "+mine+" UpToDate/UpToDate", "Connected "+its+" UpToDate/UpToDate")
-		p.equal(t)
+	p := newPair()
+	a, b := establish(t, p)
+	p.dirtyEnd(a.r.vols[0].size)
+	a.grow(20000)
+	b.grow(20000)
+	a.admin(Admin{Kind: AdminResize})
+	a.admin(Admin{Kind: AdminSecondary})
+	a.silent = true // the handler that runs before a resync takes its time
+	p.settle()
+	if av, bv := a.r.vols[0], b.r.vols[0]; av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
+		t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
 	}
+	p.cut()
+	a.silent = false
+	a.handled(t, HandlerBeforeResyncSource, 0)
+	p.settle()
+	b.admin(Admin{Kind: AdminPrimary}) // only a Primary begins the generation that has it copied
+	p.tick(100)
+	p.sized(t, a.layout.DataSectors)
+	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	p.equal(t)
 }
 
 // TestResizeRefused: who may not resize, and when.
