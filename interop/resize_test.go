@@ -12,6 +12,7 @@ import (
 	"github.com/replblk/replblk/internal/mdtool"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
 )
 
 // grownSize is the size of the kernel's disk after it has grown; replblk's is larger still.
@@ -199,6 +200,10 @@ func TestGrownWhileDown(t *testing.T) {
 	*p = *newPeer(t, p.o, p.disk, false)
 	p.kind(replication.AdminConnect)
 	waitGrown(k, p, before)
+	p.kind(replication.AdminPrimary) // only a Primary begins the generation that has it copied
+	p.wait("the new space is copied", func(state.State) bool { return p.Status().Volumes[0].OutOfSync == 0 })
+	settled(k, p)
+	p.kind(replication.AdminSecondary)
 	settled(k, p)
 }
 
