@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-var aoeRounds = flag.Int("interop.aoe-rounds", 3, "how often the role moves in each AoE test")
+var aoeRounds = flag.Int("interop.aoe-rounds", 1, "how often the role moves in each AoE test")
 
 // aoeNode is one of two daemons that serve e1.1 from a namespace of its own:
 //
