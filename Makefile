@@ -40,7 +40,7 @@ check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
 	@$(GO) test ./internal/lint -run 'TestCatalogue$$' -v | grep 'fault catalogue'
 
 unit: build ## unit, golden and process-level tests, fuzz corpora
-	$(GO) test -timeout 20m $(PKGS)
+	$(GO) test -count=1 -timeout 20m $(PKGS)
 
 race: ## the same under the race detector, without what only real programs show, nor what has no goroutines
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $$($(GO) list $(PKGS) | grep -vxF -f <($(GO) list $(PURE) ./sim/...))

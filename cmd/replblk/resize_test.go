@@ -117,9 +117,10 @@ func grownWhileDown(t *testing.T, sig syscall.Signal) {
 	b.must("check-resize", "--old-size", "64M", "r0")
 	a.start()
 	b.start()
+	a.waitFor("connected", func(r *control.Resource) bool { return r.Volumes[0].State == "Connected" })
+	a.must("primary", "r0") // only a Primary begins the generation that has the new space copied
 	size := a.waitForSize(before)
 	b.waitForSize(before)
-	a.must("primary", "r0")
 	a.check(l)
 	a.must("down", "--force", "r0")
 	b.must("down", "r0")

@@ -127,6 +127,9 @@ func TestLateInterface(t *testing.T) {
 	c := aoetest.NewClient(n.socket(t), 1, 1)
 	c.Timeout = 200 * time.Millisecond
 	answers(t, s, c, "after the interface has come", 2)
+	if err := s.stop(t); err != nil {
+		t.Error(err)
+	}
 	if !strings.Contains(s.stderr.String(), "does not exist yet") {
 		t.Errorf("it did not say what it waits for: %s", s.stderr)
 	}
