@@ -20,11 +20,7 @@ func (n *testNode) restart(cfg Config) {
 
 // alone steps a node through what it knows, while the other one stands still.
 func (n *testNode) alone() {
-	for len(n.inbox) > 0 {
-		ev := n.inbox[0]
-		n.inbox = n.inbox[1:]
-		ev.Now = n.p.now
-		n.step(&ev)
+	for n.next() {
 	}
 }
 
@@ -332,12 +328,7 @@ func TestCommandsDuringTheHandshake(t *testing.T) {
 			for range steps { // one event of each node at a time
 				p.link()
 				for _, n := range p.nodes {
-					if len(n.inbox) > 0 {
-						ev := n.inbox[0]
-						n.inbox = n.inbox[1:]
-						ev.Now = p.now
-						n.step(&ev)
-					}
+					n.next()
 				}
 			}
 			token := b.admin(Admin{Kind: kind})

@@ -88,12 +88,7 @@ func TestChecksumsFollowAFlush(t *testing.T) {
 					}
 					return slow
 				})
-				if len(n.inbox) > 0 {
-					ev := n.inbox[0]
-					n.inbox = n.inbox[1:]
-					ev.Now = p.now
-					n.step(&ev)
-				}
+				n.next()
 			}
 			p.link()
 		}

@@ -163,11 +163,7 @@ func (p *pair) settle() {
 		}
 		progress := false
 		for _, n := range p.nodes {
-			if len(n.inbox) > 0 && !n.asleep {
-				ev := n.inbox[0]
-				n.inbox = n.inbox[1:]
-				ev.Now = p.now
-				n.step(&ev)
+			if !n.asleep && n.next() {
 				progress = true
 			}
 		}
@@ -178,6 +174,18 @@ func (p *pair) settle() {
 			return
 		}
 	}
+}
+
+// next takes the oldest event out of the node's inbox, if there is one.
+func (n *testNode) next() bool {
+	if len(n.inbox) == 0 {
+		return false
+	}
+	ev := n.inbox[0]
+	n.inbox = n.inbox[1:]
+	ev.Now = n.p.now
+	n.step(&ev)
+	return true
 }
 
 // link connects two nodes that both want it.

@@ -68,11 +68,7 @@ func TestAuthentication(t *testing.T) {
 			}
 			for range 200 {
 				for _, n := range p.nodes {
-					if len(n.inbox) > 0 {
-						ev := n.inbox[0]
-						n.inbox = n.inbox[1:]
-						n.step(&ev)
-					}
+					n.next()
 				}
 			}
 			p.link()

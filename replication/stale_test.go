@@ -41,12 +41,7 @@ func TestLateSuperblockIsNotForTheNextConnection(t *testing.T) {
 		for range 2000 {
 			for _, n := range p.nodes {
 				hold()
-				if len(n.inbox) > 0 {
-					ev := n.inbox[0]
-					n.inbox = n.inbox[1:]
-					ev.Now = p.now
-					n.step(&ev)
-				}
+				n.next()
 			}
 			hold()
 			p.link()
@@ -59,12 +54,7 @@ func TestLateSuperblockIsNotForTheNextConnection(t *testing.T) {
 		held := true
 		for range 2000 { // the next handshake, until the bitmaps are due
 			for _, n := range p.nodes {
-				if len(n.inbox) > 0 {
-					ev := n.inbox[0]
-					n.inbox = n.inbox[1:]
-					ev.Now = p.now
-					n.step(&ev)
-				}
+				n.next()
 			}
 			if c := n.r.State(0).Conn; held && (c == state.WFBitMapS || c == state.WFSyncUUID) {
 				held = false

@@ -25,11 +25,7 @@ func dataless(t *testing.T, cfg Config) (p *pair, a, b *testNode, ids []ReqID) {
 	a.post(Event{Kind: EvRequest, Op: OpWrite, Req: 102, Sector: 16, Size: 4096})
 	a.post(Event{Kind: EvRequest, Op: OpFlush, Req: 103})
 	a.reqs[101], a.reqs[102] = make([]uint64, 8), []uint64{6, 6, 6, 6, 6, 6, 6, 6}
-	for len(a.inbox) > 0 { // sent, and lost on the way
-		ev := a.inbox[0]
-		a.inbox = a.inbox[1:]
-		a.step(&ev)
-	}
+	a.alone() // sent, and lost on the way
 	p.apart = true
 	p.cut()
 	p.settle()

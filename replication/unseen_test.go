@@ -23,12 +23,7 @@ func TestFailedDiskDoesNotComeBackAsGood(t *testing.T) {
 	id := a.request(OpWrite, 8, 4096, 7)
 	for n := 0; n < 1000 && len(a.outcome) == 0; n++ {
 		for _, n := range p.nodes {
-			if len(n.inbox) > 0 {
-				ev := n.inbox[0]
-				n.inbox = n.inbox[1:]
-				ev.Now = p.now
-				n.step(&ev)
-			}
+			n.next()
 		}
 	}
 	if o, ok := a.outcome[id]; !ok || o != OK {

@@ -119,12 +119,7 @@ func TestVerifyWhileWriting(t *testing.T) {
 					}
 				}
 				for k := range 1 + i%3 {
-					if n := p.nodes[(i+k)%2]; len(n.inbox) > 0 {
-						ev := n.inbox[0]
-						n.inbox = n.inbox[1:]
-						ev.Now = p.now
-						n.step(&ev)
-					}
+					p.nodes[(i+k)%2].next()
 				}
 				p.link()
 			}
@@ -196,12 +191,7 @@ func TestVerifyEndsWithTheConnection(t *testing.T) {
 		n.post(Event{Kind: EvTick})
 		for range 20 { // requests and answers of all kinds are under way
 			for _, n := range p.nodes {
-				if len(n.inbox) > 0 {
-					ev := n.inbox[0]
-					n.inbox = n.inbox[1:]
-					ev.Now = p.now
-					n.step(&ev)
-				}
+				n.next()
 			}
 		}
 		p.cut()

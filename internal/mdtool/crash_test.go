@@ -46,15 +46,7 @@ func TestApplyALCrash(t *testing.T) {
 			return
 		}
 		for mode := range 40 {
-			image := bytes.Clone(m.durable)
-			for _, w := range m.pending {
-				for at := w[0]; at < w[0]+w[1]; at += 512 {
-					if mode == 1 || mode > 1 && rng.Intn(2) == 1 {
-						copy(image[at:at+512], m.data[at:])
-					}
-				}
-			}
-			again := newMemory(image)
+			again := newMemory(m.afterCut(mode, rng))
 			if _, err := ApplyAL(again, im.p, ApplyOptions{}); err != nil {
 				t.Fatalf("second run after a crash at step %d: %v", budget, err)
 			}

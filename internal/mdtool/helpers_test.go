@@ -3,6 +3,7 @@ package mdtool
 import (
 	"bytes"
 	"io"
+	"math/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,20 @@ type memory struct {
 
 func newMemory(data []byte) *memory {
 	return &memory{data: data, durable: bytes.Clone(data), budget: -1}
+}
+
+// afterCut is what a power loss leaves: nothing of what was not flushed (mode 0), all of it
+// (1), or any subset of its sectors.
+func (m *memory) afterCut(mode int, rng *rand.Rand) []byte {
+	image := bytes.Clone(m.durable)
+	for _, w := range m.pending {
+		for at := w[0]; at < w[0]+w[1]; at += 512 {
+			if mode == 1 || mode > 1 && rng.Intn(2) == 1 {
+				copy(image[at:at+512], m.data[at:])
+			}
+		}
+	}
+	return image
 }
 
 func (m *memory) spend() error {

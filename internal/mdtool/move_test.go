@@ -97,15 +97,7 @@ func TestMoveCrash(t *testing.T) {
 				break
 			}
 			for mode := range 8 {
-				image := bytes.Clone(m.durable)
-				for _, w := range m.pending {
-					for at := w[0]; at < w[0]+w[1]; at += 512 {
-						if mode == 1 || mode > 1 && rng.Intn(2) == 1 {
-							copy(image[at:at+512], m.data[at:])
-						}
-					}
-				}
-				again := newMemory(image)
+				again := newMemory(m.afterCut(mode, rng))
 				if _, err := CheckResize(again, im.p, before); err != nil {
 					t.Fatalf("%d sectors more, crash at step %d: %v", more, budget, err)
 				}
