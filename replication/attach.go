@@ -205,6 +205,7 @@ func (v *volume) abandonDisk() {
 			q.logged = false
 		}
 	}
+	v.xfer.grown = false
 	v.r.peer.forgetLog(v)
 	v.abandonLog()
 }

@@ -283,7 +283,7 @@ func (r *Resource) exchangeParameters() {
 	for _, v := range r.vols {
 		v.seq = 0
 		v.peerUUIDs = peerUUIDs{}
-		v.fresh.waiting, v.sizesLater, v.grew, v.asked = false, nil, false, false
+		v.fresh.waiting, v.sizesLater, v.grew, v.asked, v.xfer.grown = false, nil, false, false, false
 		v.sendSyncParam()
 		v.sendSizes(0)
 		if !v.tellLater() {

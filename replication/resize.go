@@ -51,11 +51,11 @@ func (v *volume) resizeCommand(c command) {
 	switch {
 	case v.disk == nil || s.Disk < state.Inconsistent:
 		v.r.reply(c.Token, state.IsDiskless)
-	case s.Conn > state.Connected:
+	case v.resyncDue():
 		v.r.reply(c.Token, state.ResizeDuringResync)
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		v.r.reply(c.Token, state.ResizeNeedsPrimary)
-	case v.rz.stage != resizeNone || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
+	case v.sizeInDoubt() || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
 		v.r.later(c) // no size may change between P_SIZES and the end of the handshake
 	default:
 		z := resizing{ours: true, token: c.Token, force: c.Force, alone: c.AssumePeer, user: c.Sectors}
@@ -75,7 +75,7 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	if p.Current != 0 {
 		v.asked = false
 	}
-	if v.rz.stage != resizeNone || v.st.Conn > state.Connected {
+	if v.rz.stage != resizeNone || v.resyncDue() {
 		v.sizesLater = &p
 		return
 	}
@@ -168,7 +168,7 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
-	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && v.disk != nil && !v.disk.failed {
+	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && v.disk != nil && !v.disk.failed {
 		v.sizesLater = nil
 		v.peerResizes(*p)
 	}
@@ -214,9 +214,15 @@ func (r *Resource) resizes() bool {
 	return false
 }
 
+// resyncDue says whether a resync runs, or is about to: the peer takes no new size before it
+// has ended, and a write to space that it does not know would be a breach of the protocol.
+func (v *volume) resyncDue() bool { return v.st.Conn > state.Connected || v.aboutToBeSource() }
+
 // sizeInDoubt says whether the size is being changed, or the peer has still to say what it
 // makes of a change.
-func (v *volume) sizeInDoubt() bool { return v.rz.stage != resizeNone || v.asked }
+func (v *volume) sizeInDoubt() bool {
+	return v.rz.stage != resizeNone || v.asked && v.st.Conn >= state.Connected
+}
 
 // quiet says whether no write is in progress on the volume.
 func (v *volume) quiet() bool {

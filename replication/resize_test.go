@@ -6,6 +6,7 @@ import (
 	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // same compares the disks of both nodes up to the end of the volume.
@@ -318,6 +319,37 @@ func TestGrowthInterrupted(t *testing.T) {
 	p.tick(100)
 	p.sized(t, a.layout.DataSectors)
 	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// TestGrowthWithinGrowth: more room on both disks while the resync of new space is about to
+// start waits for its end. The target takes no size before, and a write to space that it does
+// not know would end the connection (simulator, seed 9693).
+func TestGrowthWithinGrowth(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	av, bv := a.r.vols[0], b.r.vols[0]
+	p.dirtyEnd(av.size)
+	a.grow(40000)
+	b.grow(40000)
+	a.silent = true
+	b.admin(Admin{Kind: AdminResize, Sectors: av.size + 20000})
+	p.settle()
+	if av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
+		t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
+	}
+	more := wire.Sizes{Backing: av.disk.limit(), MaxBioSize: 1 << 20}
+	a.hears(wire.CmdSizes, DataSocket, more.AppendTo(nil, a.r.session()))
+	token := a.admin(Admin{Kind: AdminResize})
+	p.tick(5)
+	if r := a.replies[token]; r != state.ResizeDuringResync || av.size != bv.size {
+		t.Fatalf("resize: %v, sizes %d and %d\n%s", r, av.size, bv.size, p.take())
+	}
+	a.silent = false
+	a.handled(t, HandlerBeforeResyncSource, 0)
+	p.tick(200)
+	p.sized(t, a.layout.DataSectors)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	p.equal(t)
 }
 
