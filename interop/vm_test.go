@@ -39,12 +39,13 @@ var machine *vm
 
 // vm is a booted machine.
 type vm struct {
-	lab  string // what lab/setup.sh has prepared
-	dir  string
-	disk string // file behind /dev/vda
-	big  string // file behind /dev/vdb
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the machine has ended
+	lab     string // what lab/setup.sh has prepared
+	version string // of its kernel and of drbd
+	dir     string
+	disk    string // file behind /dev/vda
+	big     string // file behind /dev/vdb
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when the machine has ended
 
 	mu    sync.Mutex
 	shell net.Conn // guarded by mu
@@ -147,10 +148,11 @@ func (v *vm) connect(sock string) error {
 	if err := v.ready(time.Until(deadline)); err != nil {
 		return err
 	}
-	out, code, err := v.run("modprobe drbd && cat /proc/drbd && uname -r", commandTimeout)
+	out, code, err := v.run("modprobe drbd && echo Linux $(uname -r), drbd $(head -n2 /proc/drbd)", commandTimeout)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("modprobe drbd: %s", out)
 	}
+	v.version = out
 	return err
 }
 
