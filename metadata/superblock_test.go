@@ -105,35 +105,6 @@ func TestDecodeRejects(t *testing.T) {
 	}
 }
 
-// TestFieldFlips: of the fields that say where things are, every single flipped
-// bit is noticed or leaves the layout as it was. (What else the superblock holds
-// has no redundancy: there is no checksum in the format.)
-func TestFieldFlips(t *testing.T) {
-	for _, p := range []Placement{Internal, FlexExternal, Indexed(1)} {
-		sb, want := validSuperblock(t, p, 1<<20)
-		backing := uint64(0)
-		if p.IsInternal() {
-			backing = 1 << 20
-		}
-		b := sb.AppendTo(nil)
-		for bit := 60 * 8; bit < 96*8; bit++ {
-			off := bit / 8
-			if off >= 72 && off < 76 || off >= 84 && off < 88 { // al_nr_extents, la_peer_max_bio_size
-				continue
-			}
-			b[off] ^= 1 << (bit % 8)
-			var got Superblock
-			if err := got.Decode(b); err == nil {
-				l, err := got.Validate(p, backing, 1<<20)
-				if err == nil && (l.ActivityLog != want.ActivityLog || l.Superblock != want.Superblock || l.First() < want.First() && p != Internal) {
-					t.Errorf("%v: bit %d of byte %d: accepted with layout %+v", p, bit%8, off, l)
-				}
-			}
-			b[off] ^= 1 << (bit % 8)
-		}
-	}
-}
-
 func TestAttachState(t *testing.T) {
 	cases := []struct {
 		f    Flags

@@ -132,6 +132,10 @@ func (sb *Superblock) placeInternal(l *Layout, a, al, bm int64) error {
 		return &CorruptError{"bm_offset", 76, bm, fmt.Sprintf("less than al_offset %d", al)}
 	case -bm > int64(l.Superblock):
 		return &CorruptError{"bm_offset", 76, bm, fmt.Sprintf("%d or more, the start of the device", -int64(l.Superblock))}
+	case int64(sb.MDSizeSectors) != SuperblockSectors-bm:
+		// Not a rule of the kernel, but of everything that writes metadata: the two say the same
+		// thing twice, so that one flipped bit cannot move the bitmap (M08).
+		return &CorruptError{"md_size_sect", 64, int64(sb.MDSizeSectors), fmt.Sprintf("%d, as bm_offset is %d", SuperblockSectors-bm, bm)}
 	}
 	l.ActivityLog = l.Superblock - uint64(a)
 	l.Bitmap = l.Superblock - uint64(-bm)

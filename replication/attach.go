@@ -27,6 +27,12 @@ func (v *volume) attachPending() {
 // attach puts a disk into service (spec 2.3).
 func (v *volume) attach(a *Attach) {
 	sb := a.Superblock
+	if sb.Flags.Has(metadata.WasUpToDate) && !sb.Flags.Has(metadata.Consistent) {
+		// Nothing writes that. To believe the second would make it a target of older data (M08).
+		v.r.note(v, NoteFlags)
+		v.r.fx.add(FxDetached).Vol = v.num
+		return
+	}
 	found := sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
 		SuspendedPrimary: v.st.Role == state.Primary && v.st.SuspNod})
 	d := &disk{sb: sb, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}

@@ -70,7 +70,10 @@ func testConfig() Config {
 			ResyncRateKiB: 250, PlanAheadTenths: 20, DelayTargetTenth: 10, FillTargetSector: 100, MaxRateKiB: 102400, MinRateKiB: 250}}}
 }
 
-func newPair(cfg ...Config) *pair {
+func newPair(cfg ...Config) *pair { return newSizedPair(testSectors, cfg...) }
+
+// newSizedPair makes a pair with disks of so many sectors.
+func newSizedPair(sectors uint64, cfg ...Config) *pair {
 	p := &pair{corrupt: wire.CmdPing}
 	for i, name := range []string{"a", "b"} {
 		c := testConfig()
@@ -78,11 +81,11 @@ func newPair(cfg ...Config) *pair {
 			c = cfg[i]
 		}
 		c.Seed += uint64(i) * 1000
-		layout, err := metadata.NewLayout(metadata.Internal, testSectors, testSectors, metadata.Striping{Stripes: 1, StripeSize4K: 8})
+		layout, err := metadata.NewLayout(metadata.Internal, sectors, sectors, metadata.Striping{Stripes: 1, StripeSize4K: 8})
 		if err != nil {
 			panic(err)
 		}
-		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: testSectors, data: make([]uint64, testSectors), pages: map[uint64][]byte{},
+		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: sectors, data: make([]uint64, sectors), pages: map[uint64][]byte{},
 			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)

@@ -396,6 +396,7 @@ const (
 	NoteVetoed  // Token: exit code
 	NoteUndecided
 	NoteCongested
+	NoteFlags
 )
 
 var noteTexts = [...]string{
@@ -430,6 +431,7 @@ var noteTexts = [...]string{
 	NoteVetoed:            "the handler that runs before a resync does not want it, connection refused",
 	NoteUndecided:         "peer does not say what it thinks of the disk that was attached, connection dropped",
 	NoteCongested:         "the link is congested",
+	NoteFlags:             "superblock is damaged: WAS_UP_TO_DATE without CONSISTENT, disk refused",
 }
 
 // String returns the remark, lower case, without values.
