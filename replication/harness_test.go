@@ -55,10 +55,11 @@ type testNode struct {
 	found    metadata.Layout // at the last FxMeasure
 	moves    int
 	moveErr  DiskError
-	thin     bool // the disk can discard
-	exit     int  // of the handlers that run before a resync
-	silent   bool // they do not end
-	asleep   bool // it does not look at its events
+	thin     bool                              // the disk can discard
+	exit     int                               // of the handlers that run before a resync
+	silent   bool                              // they do not end
+	asleep   bool                              // it does not look at its events
+	writing  func(sector uint64, block []byte) // is told of every write of metadata before it is carried out
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -270,6 +271,9 @@ func (n *testNode) execute(e *Effect) {
 		n.disk(e)
 	case FxMetaWrite:
 		block := append([]byte(nil), n.fx.Bytes(e)...)
+		if n.writing != nil {
+			n.writing(e.Sector, block)
+		}
 		switch {
 		case e.Sector == n.layout.Superblock:
 			n.super = block
