@@ -39,6 +39,7 @@ type testNode struct {
 	bufs     map[BufID][]uint64
 	nextBuf  BufID
 	reqs     map[ReqID][]uint64
+	wanted   map[ReqID]Event // what was asked for
 	nextReq  ReqID
 	token    uint64
 	wants    bool
@@ -60,6 +61,7 @@ type testNode struct {
 	silent   bool                              // they do not end
 	asleep   bool                              // it does not look at its events
 	writing  func(sector uint64, block []byte) // is told of every write of metadata before it is carried out
+	watch    func()                            // called after each step
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -87,7 +89,7 @@ func newSizedPair(sectors uint64, cfg ...Config) *pair {
 			panic(err)
 		}
 		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: sectors, data: make([]uint64, sectors), pages: map[uint64][]byte{},
-			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
+			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, wanted: map[ReqID]Event{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)
 		p.nodes[i] = n
@@ -155,7 +157,8 @@ func (n *testNode) request(op Op, sector uint64, size uint32, value uint64) ReqI
 		d[i] = value
 	}
 	n.reqs[n.nextReq] = d
-	n.post(Event{Kind: EvRequest, Op: op, Req: n.nextReq, Sector: sector, Size: size})
+	n.wanted[n.nextReq] = Event{Kind: EvRequest, Op: op, Req: n.nextReq, Sector: sector, Size: size}
+	n.post(n.wanted[n.nextReq])
 	return n.nextReq
 }
 
@@ -225,6 +228,8 @@ func (n *testNode) drop(lost bool) {
 	for _, ev := range n.inbox {
 		if ev.Kind != EvPacket || !lost {
 			kept = append(kept, ev)
+		} else {
+			delete(n.bufs, ev.Buf)
 		}
 	}
 	n.inbox = kept
@@ -246,6 +251,9 @@ func (n *testNode) step(ev *Event) {
 	n.r.Step(ev, &n.fx)
 	for i := range n.fx.List {
 		n.execute(&n.fx.List[i])
+	}
+	if n.watch != nil {
+		n.watch()
 	}
 }
 
