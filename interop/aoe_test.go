@@ -20,8 +20,8 @@ var aoeRounds = flag.Int("interop.aoe-rounds", 1, "how often the role moves in e
 
 // aoeNode is one of two daemons that serve e1.1 from a namespace of its own:
 //
-//	machine eth1 ── tap1 ── bridge ── lan0 in a
-//	                             └─── lan0 in b      a repl ── repl b
+//	machine eth1 ── tap1 ── bridge0 ── lan0 in a
+//	                             └──── lan0 in b      a repl ── repl b
 type aoeNode struct {
 	t        *testing.T
 	name, ns string
@@ -29,8 +29,9 @@ type aoeNode struct {
 	proc     *exec.Cmd
 }
 
-// aoePair makes the bridge, the namespaces and a pair in sync; the first is Primary.
-func aoePair(t *testing.T, mtu int) [2]*aoeNode {
+// aoePair makes the bridge, the namespaces and a pair in sync; the first is Primary. Their
+// disk begins with the bytes of a file, if one is given.
+func aoePair(t *testing.T, mtu int, contents string) [2]*aoeNode {
 	t.Helper()
 	dir, id := t.TempDir(), fmt.Sprintf("io%d", os.Getpid()%100000)
 	bin := goBuild(t, dir, "../cmd/replblk")
@@ -52,6 +53,9 @@ func aoePair(t *testing.T, mtu int) [2]*aoeNode {
 		n.write("conf", "control { socket \""+n.file("ctl")+"\"; }\naoe e11 { shelf 1; slot 1; interface lan0; resource r0; }\n")
 		if err := newImage(n.file("img"), diskSize); err != nil {
 			t.Fatal(err)
+		}
+		if contents != "" {
+			command(t, "dd", "if="+contents, "of="+n.file("img"), "bs=1M", "conv=notrunc,sparse", "status=none")
 		}
 	}
 	ipCmd(t, "-n "+nodes[0].ns+" link add repl type veth peer name repl netns "+nodes[1].ns)
@@ -82,9 +86,17 @@ func goBuild(t *testing.T, dir, pkg string) string {
 
 func ipCmd(t *testing.T, args string) {
 	t.Helper()
-	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", args, err, out)
+	command(t, "ip", strings.Fields(args)...)
+}
+
+// command runs a program on this side that must succeed, and returns what it printed.
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
 	}
+	return string(out)
 }
 
 func (n *aoeNode) file(kind string) string { return filepath.Join(n.dir, n.name+"."+kind) }
@@ -155,14 +167,28 @@ func (n *aoeNode) takeover() {
 	}
 }
 
-// aoeClient is the machine with its aoe driver.
-type aoeClient struct{ *kernel }
+// aoeClient is a machine with its aoe driver.
+type aoeClient struct {
+	t      *testing.T
+	vm     *vm
+	device string // what the ledger works on
+}
 
-// newAoEClient loads the driver and waits for e1.1 to appear.
+// sh runs a command that must succeed and returns what it printed.
+func (c *aoeClient) sh(cmd string) string {
+	c.t.Helper()
+	out, code, err := c.vm.run(cmd, commandTimeout)
+	if err != nil || code != 0 {
+		c.t.Fatalf("client: %s: exit %d, %v\n%s", cmd, code, err, out)
+	}
+	return out
+}
+
+// newAoEClient loads the driver of the shared machine and waits for e1.1 to appear.
 func newAoEClient(t *testing.T, mtu int) *aoeClient {
 	t.Helper()
-	c := &aoeClient{&kernel{t: t, disk: machine.disk}}
-	c.begin()
+	c := &aoeClient{t, machine, "/dev/etherd/e1.1"}
+	c.sh("dmesg -c >/dev/null")
 	c.sh(fmt.Sprintf("ip link set eth1 mtu %d up; modprobe aoe aoe_iflist=eth1", mtu))
 	t.Cleanup(func() {
 		out, _, _ := machine.run("for i in 1 2 3 4 5; do rmmod aoe && break; sleep 1; done; ip link set eth1 down; dmesg -r -c", commandTimeout)
@@ -172,17 +198,16 @@ func newAoEClient(t *testing.T, mtu int) *aoeClient {
 	return c
 }
 
-// install copies a program into the machine, through the disk of the DRBD tests.
+// install copies a program to /tmp of the machine, through the disk of the DRBD tests.
 func (c *aoeClient) install(bin string) {
 	c.t.Helper()
 	b, err := os.ReadFile(bin)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	writeFile(c.t, c.disk, b)
-	c.forgetCache()
+	writeFile(c.t, c.vm.disk, b)
 	to := "/tmp/" + filepath.Base(bin)
-	c.sh(fmt.Sprintf("dd if=/dev/vda of=%s bs=1M count=%d 2>/dev/null && truncate -s %d %s && chmod +x %s", to, len(b)>>20+1, len(b), to, to))
+	c.sh(fmt.Sprintf("blockdev --flushbufs /dev/vda; dd if=/dev/vda of=%s bs=1M count=%d 2>/dev/null && truncate -s %d %s && chmod +x %s", to, len(b)>>20+1, len(b), to, to))
 }
 
 // loaded runs the ledger in the machine while event happens, and returns its result.
@@ -192,7 +217,7 @@ func (c *aoeClient) loaded(workers, warm int, event func()) (r struct {
 	Error              string
 }) {
 	c.t.Helper()
-	c.sh(fmt.Sprintf("rm -f /tmp/ledger.ready; /tmp/ledger -workers %d -warm %d >/tmp/ledger.out 2>&1 & echo $! >/tmp/ledger.pid", workers, warm))
+	c.sh(fmt.Sprintf("rm -f /tmp/ledger.ready; PATH=/tmp:$PATH ledger -dev %s -workers %d -warm %d >/tmp/ledger.out 2>&1 & echo $! >/tmp/ledger.pid", c.device, workers, warm))
 	c.sh("for i in $(seq 600); do [ -e /tmp/ledger.ready ] && exit 0; kill -0 $(cat /tmp/ledger.pid) || break; sleep 0.1; done; cat /tmp/ledger.out; exit 1")
 	event()
 	time.Sleep(400 * time.Millisecond)
@@ -209,7 +234,7 @@ func (c *aoeClient) loaded(workers, warm int, event func()) (r struct {
 func TestAoEDisk(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
-			nodes := aoePair(t, mtu)
+			nodes := aoePair(t, mtu, "")
 			c := newAoEClient(t, mtu)
 			if got, want := c.sh("cat /sys/block/etherd*e1.1/mac"), "02ae00010100"; !strings.Contains(got, want) {
 				t.Errorf("the driver's target is %q, want %s", got, want)
@@ -229,7 +254,7 @@ func TestAoEDisk(t *testing.T) {
 func TestAoEMoves(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
-			nodes := aoePair(t, mtu)
+			nodes := aoePair(t, mtu, "")
 			c := newAoEClient(t, mtu)
 			c.install(goBuild(t, t.TempDir(), "./lab/ledger"))
 			active := 0

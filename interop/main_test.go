@@ -58,17 +58,18 @@ func run(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	setup := exec.Command(filepath.Join("lab", "setup.sh"))
-	setup.Stderr = os.Stderr
-	lab, err := setup.Output()
+	lab, err := prepare("setup.sh")
+	if err == nil {
+		_, err = prepare("diskless.sh")
+	}
 	if err != nil {
-		return 0, fmt.Errorf("lab/setup.sh: %w", err)
+		return 0, err
 	}
 	dir, err := makeOutDir()
 	if err != nil {
 		return 0, err
 	}
-	good, err := runParts(strings.TrimSpace(string(lab)), dir, parts, tests)
+	good, err := runParts(lab, dir, parts, tests)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%w; see %s", err, dir)
@@ -166,6 +167,18 @@ func runPart(rep *report, lab, dir string, tests []string, verbose bool) error {
 	return errors.Join(followed, err)
 }
 
+// prepare runs a script that makes what the machines boot, while there is a network to
+// install packages from, and returns what it printed.
+func prepare(script string) (string, error) {
+	c := exec.Command(filepath.Join("lab", script))
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("lab/%s: %w", script, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
 // inside runs the tests in the namespace.
 func inside(m *testing.M, lab string) (int, error) {
 	if flag.Lookup("test.list").Value.String() != "" {
@@ -179,7 +192,7 @@ func inside(m *testing.M, lab string) (int, error) {
 		return 0, err
 	}
 	machine = vm
-	fmt.Println(versionMark + vm.version)
+	fmt.Println(versionMark + vm.said)
 	code := m.Run()
 	vm.halt()
 	return code, nil

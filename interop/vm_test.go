@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,13 +40,14 @@ var machine *vm
 
 // vm is a booted machine.
 type vm struct {
-	lab     string // what lab/setup.sh has prepared
-	version string // of its kernel and of drbd
-	dir     string
-	disk    string // file behind /dev/vda
-	big     string // file behind /dev/vdb
-	cmd     *exec.Cmd
-	done    chan struct{} // closed when the machine has ended
+	dir      string   // console.log, qemu.log, sockets
+	hardware []string // what qemu is to emulate
+	first    string   // the first command, which must succeed
+	said     string   // what it printed
+	disk     string   // file behind /dev/vda
+	big      string   // file behind /dev/vdb
+	cmd      *exec.Cmd
+	done     chan struct{} // closed when the machine has ended
 
 	mu    sync.Mutex
 	shell net.Conn // guarded by mu
@@ -53,13 +55,31 @@ type vm struct {
 	serno int // of the last command
 }
 
-// boot makes the disks, starts the machine and waits for its shell.
+// boot makes the disks of the shared machine, starts it and waits for its shell.
 func boot(lab, dir string) (*vm, error) {
-	v := &vm{lab: lab, dir: dir, disk: filepath.Join(dir, "kernel.img"), big: filepath.Join(dir, "kernel-big.img")}
+	v := &vm{dir: dir, disk: filepath.Join(dir, "kernel.img"), big: filepath.Join(dir, "kernel-big.img"),
+		first: "modprobe drbd && echo Linux $(uname -r), drbd $(head -n2 /proc/drbd)"}
+	v.hardware = slices.Concat([]string{"-m", "640"}, fromRAM(lab, "machine=kernel address="+kernelIP+"/24"),
+		nic(0, tapName), nic(1, aoeTap),
+		[]string{"-drive", "file=" + v.disk + ",if=virtio,id=" + diskID + ",format=raw,cache=writeback,discard=unmap",
+			"-drive", "file=" + v.big + ",if=virtio,format=raw,cache=writeback,discard=unmap"})
 	if err := errors.Join(newImage(v.disk, diskSize), newImage(v.big, bigDiskSize)); err != nil {
 		return nil, err
 	}
 	return v, v.start()
+}
+
+// fromRAM boots the kernel and the initramfs that lab/setup.sh has prepared.
+func fromRAM(lab, words string) []string {
+	return []string{"-kernel", filepath.Join(lab, "vmlinuz"), "-initrd", filepath.Join(lab, "initrd"),
+		"-append", "console=ttyS0 panic=-1 net.ifnames=0 " + words}
+}
+
+// nic is the machine's interface eth<n> on a tap device, with an address that no other
+// machine's interface has.
+func nic(n int, tap string) []string {
+	return []string{"-netdev", fmt.Sprintf("tap,id=n%d,ifname=%s,script=no,downscript=no", n, tap),
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,mac=52:54:00:00:00:0%c", n, tap[len(tap)-1])}
 }
 
 // start powers the machine up, which the disks survive.
@@ -67,17 +87,12 @@ func (v *vm) start() error {
 	v.shell, v.done, v.lines = nil, make(chan struct{}), make(chan string, 1024)
 	sock := filepath.Join(v.dir, "shell.sock")
 	_ = os.Remove(sock)
-	v.cmd = exec.Command("qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-m", "640", "-smp", "1", "-display", "none", "-no-reboot", "-monitor", "none",
-		"-kernel", filepath.Join(v.lab, "vmlinuz"), "-initrd", filepath.Join(v.lab, "initrd"),
-		"-append", "console=ttyS0 panic=-1 net.ifnames=0 machine=kernel address="+kernelIP+"/24",
-		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path="+filepath.Join(v.dir, "console.log"),
-		"-serial", "unix:"+sock+",server=on,wait=off",
-		"-netdev", "tap,id=n0,ifname="+tapName+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0",
-		"-netdev", "tap,id=n1,ifname="+aoeTap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n1",
-		"-qmp", "unix:"+v.monitor()+",server=on,wait=off",
-		"-drive", "file="+v.disk+",if=virtio,id="+diskID+",format=raw,cache=writeback,discard=unmap",
-		"-drive", "file="+v.big+",if=virtio,format=raw,cache=writeback,discard=unmap")
+	v.cmd = exec.Command("qemu-system-x86_64", append([]string{
+		"-accel", "tcg,thread=multi", "-smp", "1", "-display", "none", "-no-reboot", "-monitor", "none",
+		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path=" + filepath.Join(v.dir, "console.log"),
+		"-serial", "unix:" + sock + ",server=on,wait=off",
+		"-qmp", "unix:" + v.monitor() + ",server=on,wait=off",
+	}, v.hardware...)...)
 	out, err := os.OpenFile(filepath.Join(v.dir, "qemu.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -130,7 +145,7 @@ func (v *vm) resize(size int64) error {
 	return nil
 }
 
-// connect waits until the machine's shell answers and loads drbd.
+// connect waits until the machine's shell answers and has carried out the first command.
 func (v *vm) connect(sock string) error {
 	deadline := time.Now().Add(bootTimeout)
 	for v.shell == nil {
@@ -148,11 +163,11 @@ func (v *vm) connect(sock string) error {
 	if err := v.ready(time.Until(deadline)); err != nil {
 		return err
 	}
-	out, code, err := v.run("modprobe drbd && echo Linux $(uname -r), drbd $(head -n2 /proc/drbd)", commandTimeout)
+	out, code, err := v.run(v.first, commandTimeout)
 	if err == nil && code != 0 {
-		err = fmt.Errorf("modprobe drbd: %s", out)
+		err = fmt.Errorf("%s: %s", v.first, out)
 	}
-	v.version = out
+	v.said = out
 	return err
 }
 
