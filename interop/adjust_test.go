@@ -109,7 +109,6 @@ func TestAdjustRates(t *testing.T) {
 			} else {
 				a.kernel('C', "", "c-plan-ahead 0; resync-rate 100M;")
 			}
-			settled(k, p)
 		})
 	}
 }

@@ -14,8 +14,8 @@ import (
 // TestIdle leaves a connection alone for longer than ping-int, so that both must ask
 // and answer.
 func TestIdle(t *testing.T) {
-	k, p := established(t, options{})
-	time.Sleep(25 * time.Second)
+	k, p := established(t, options{kernelNet: "ping-int 2;", core: func(c *replication.Config) { c.PingIntSeconds = 2 }})
+	time.Sleep(9 * time.Second)
 	agreed(k, p)
 }
 
@@ -31,7 +31,7 @@ func TestInvalidate(t *testing.T) {
 		{"replblk the kernel's", func(k *kernel, p *peer) { p.kind(replication.AdminInvalidateRemote) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, p := start(t, options{})
+			k, p := start(t, brisk())
 			connect(k, p)
 			if i%2 == 0 { // who declared it knows less of the other one's generations
 				k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
@@ -68,7 +68,6 @@ func TestPauseSync(t *testing.T) {
 	k.sh("drbdadm resume-sync r0")
 	p.wait("resumed by the kernel", func(s state.State) bool { return s.Conn == state.PausedSyncT && !s.PeerIsp })
 	p.kind(replication.AdminResumeSync)
-	settled(k, p)
 }
 
 // upgraded is how the kernel puts that its own disk, Negotiating until then, will be the
@@ -97,7 +96,6 @@ func TestDetach(t *testing.T) {
 	k.dd(3, 16384, 4096)
 	k.small()
 	k.sh("drbdadm attach r0")
-	settled(k, p)
 }
 
 // TestDetachReplblkPrimary is the same with replblk as Primary.
@@ -120,7 +118,6 @@ func TestDetachReplblkPrimary(t *testing.T) {
 		t.Errorf("replblk: read without a disk: %v", err)
 	}
 	p.attach()
-	settled(k, p)
 }
 
 // TestSplitBrain has both nodes write while they are apart, and each operator in turn
@@ -154,7 +151,6 @@ func TestSplitBrain(t *testing.T) {
 				k.sh("drbdadm connect r0")
 				p.do(replication.Admin{Kind: replication.AdminConnect, DiscardMyData: true})
 			}
-			settled(k, p)
 		})
 	}
 }

@@ -22,7 +22,6 @@ func TestBitmap(t *testing.T) {
 			k.scatter(3 << 30)
 			k.dd(1, 1<<20, 16384)
 		})
-		settled(k, p)
 	})
 	t.Run("replblk source", func(t *testing.T) {
 		k, p := established(t, bigOutage())
@@ -32,7 +31,6 @@ func TestBitmap(t *testing.T) {
 			p.scatter(3 << 21)
 			p.submit(block.Discard, 0, 2<<21, 65536)
 		})
-		settled(k, p)
 	})
 	t.Run("both sides", func(t *testing.T) {
 		k, p := established(t, bigOutage())
@@ -41,7 +39,6 @@ func TestBitmap(t *testing.T) {
 		p.kind(replication.AdminPrimary)
 		broken(k, p, func() { p.scatter(0) })
 		broken(k, p, func() { p.scatter(1 << 20) })
-		settled(k, p)
 	})
 }
 

@@ -17,7 +17,6 @@ func TestFreshPairSkipByKernel(t *testing.T) {
 		t.Errorf("kernel: disks are %s", s.ds)
 	}
 	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
-	settled(k, p)
 }
 
 // TestFreshPairSkipByReplblk is the same from the other side.
@@ -25,18 +24,16 @@ func TestFreshPairSkipByReplblk(t *testing.T) {
 	k, p := start(t, options{})
 	connect(k, p)
 	p.do(replication.Admin{Kind: replication.AdminNewCurrentUUID, ClearBitmap: true})
-	settled(k, p)
 }
 
 // TestSharedSecret connects with authentication.
 func TestSharedSecret(t *testing.T) {
 	for _, alg := range []string{"sha1", "sha256"} {
 		t.Run(alg, func(t *testing.T) {
-			k, p := established(t, options{
+			established(t, options{
 				kernelNet: `cram-hmac-alg ` + alg + `; shared-secret "correct horse";`,
 				core:      func(c *replication.Config) { c.CramHMACAlg, c.SharedSecret = alg, "correct horse" },
 			})
-			settled(k, p)
 		})
 	}
 }

@@ -60,7 +60,6 @@ func TestFencedDisconnect(t *testing.T) {
 				} else {
 					p.kind(replication.AdminConnect)
 				}
-				settled(k, p)
 			})
 		}
 	}
@@ -111,7 +110,6 @@ func TestFencePeer(t *testing.T) {
 	cable(t, "up")
 	settled(k, p)
 	p.scribble(2, 5)
-	settled(k, p)
 }
 
 // TestOutdatedReplblk: the kernel is Primary alone, and replblk, outdated by its operator
@@ -130,5 +128,4 @@ func TestOutdatedReplblk(t *testing.T) {
 	k.dd(1, 0, 2048)
 	p.refuses(replication.Admin{Kind: replication.AdminPrimary}, state.NoUpToDateDisk)
 	cable(t, "up")
-	settled(k, p)
 }

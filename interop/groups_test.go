@@ -36,7 +36,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestForcedByKernelWhileConnected": {1, 5},
 
 	"TestForcedByReplblkWhileConnected": {1, 20},
-	"TestIdle":                          {1, 29},
+	"TestIdle":                          {1, 13},
 	"TestAdjust":                        {1, 13},
 	"TestAdjustRates":                   {1, 11},
 	"TestOldVersions":                   {1, 141},

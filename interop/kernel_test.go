@@ -18,6 +18,8 @@ type kernel struct {
 	t       *testing.T
 	disk    string   // file behind its disk
 	allowed []string // parts of kernel messages that this test provokes
+	peer    *peer    // replblk's node, as it is in the end; nil if it is a program
+	ends    string   // why the nodes are not in sync and equal in the end
 }
 
 // sh runs a command that must succeed and returns what it printed.
@@ -109,6 +111,12 @@ func (k *kernel) wait(what string, cond func(procState) bool) {
 		}
 	}
 	k.t.Fatalf("kernel: %s: state is %+v", what, s)
+}
+
+// inStep is inSync, and the kernel sees the roles as p does.
+func (s procState) inStep(p *peer) bool {
+	ours := p.State(0)
+	return s.inSync() && s.ro == fmt.Sprintf("%v/%v", ours.Peer, ours.Role)
 }
 
 func (s procState) connected() bool { return s.cs == "Connected" }

@@ -85,7 +85,6 @@ func TestResize(t *testing.T) {
 			} else if err := block.WriteAt(p.Volume(0), make([]byte, 1<<20), last); err != nil {
 				t.Error(err)
 			}
-			settled(k, p)
 		})
 	}
 }
@@ -115,7 +114,6 @@ func TestResizeOneByOne(t *testing.T) {
 			k.dd(2, 4096, 4096)
 			steps[1]()
 			waitGrown(k, p, before)
-			settled(k, p)
 		})
 	}
 }
@@ -125,6 +123,7 @@ func TestResizeAssumeClean(t *testing.T) {
 	for _, by := range []string{"kernel", "replblk"} {
 		t.Run(by, func(t *testing.T) {
 			k, p := established(t, options{})
+			k.ends = "new space is as it was on each disk"
 			k.allowed = []string{"Considerable difference in lower level device sizes"}
 			p.kind(replication.AdminPrimary)
 			p.scribble(1, 20)
@@ -197,14 +196,13 @@ func TestGrownWhileDown(t *testing.T) {
 	// The kernel leaves it at bits that are set; replblk sees to it that they are copied.
 	k.allowed = []string{"sock was shut down by peer", "short read", "meta connection shut down by peer"}
 	k.sh("drbdadm up r0")
-	*p = *newPeer(t, p.o, p.disk, false)
+	p = k.again(p.o)
 	p.kind(replication.AdminConnect)
 	waitGrown(k, p, before)
 	p.kind(replication.AdminPrimary) // only a Primary begins the generation that has it copied
 	p.wait("the new space is copied", func(state.State) bool { return p.Status().Volumes[0].OutOfSync == 0 })
 	settled(k, p)
 	p.kind(replication.AdminSecondary)
-	settled(k, p)
 }
 
 // checkResize moves the metadata of replblk's disk, which had size bytes.

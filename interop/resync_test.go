@@ -26,7 +26,6 @@ func TestFullSyncFromKernel(t *testing.T) {
 	k.sh("blkdiscard -o 50331648 -l 8388608 /dev/drbd0")
 	settled(k, p)
 	k.sh("drbdadm secondary r0")
-	settled(k, p)
 }
 
 // TestFullSyncFromReplblk has the kernel receive everything, while replblk writes.
@@ -39,7 +38,6 @@ func TestFullSyncFromReplblk(t *testing.T) {
 	p.scribble(4, 40)
 	settled(k, p)
 	p.kind(replication.AdminSecondary)
-	settled(k, p)
 }
 
 // TestForcedByKernelWhileConnected decides after the connection whose data are good.
@@ -49,7 +47,6 @@ func TestForcedByKernelWhileConnected(t *testing.T) {
 	k.allowed = []string{forced}
 	k.sh("drbdadm primary --force r0")
 	k.dd(5, 0, 4096)
-	settled(k, p)
 }
 
 // TestForcedByReplblkWhileConnected is the same from the other side.
@@ -58,7 +55,6 @@ func TestForcedByReplblkWhileConnected(t *testing.T) {
 	connect(k, p)
 	p.do(replication.Admin{Kind: replication.AdminPrimary, Force: true})
 	p.scribble(5, 10)
-	settled(k, p)
 }
 
 // outage are the options of pairs that shall notice soon that the other one is gone.
@@ -67,6 +63,14 @@ func outage() options {
 		kernelNet: "ping-int 1; timeout 30; connect-int 3; ko-count 2;",
 		core:      func(c *replication.Config) { c.PingIntSeconds, c.TimeoutTenths, c.KoCount = 1, 30, 2 },
 	}
+}
+
+// brisk are the options of pairs whose resyncs do not wait for the controller of a target,
+// which begins slowly.
+func brisk() options {
+	return options{kernelDisk: "c-plan-ahead 0; resync-rate 60M;", core: func(c *replication.Config) {
+		c.Volumes[0].PlanAheadTenths, c.Volumes[0].ResyncRateKiB = 0, 60<<10
+	}}
 }
 
 // noticed are the kernel's messages when the network is gone.
@@ -106,7 +110,6 @@ func TestOutageKernelPrimary(t *testing.T) {
 	broken(k, p, func() {})
 	settled(k, p)
 	k.dd(9, 0, 512)
-	settled(k, p)
 }
 
 // TestOutageReplblkPrimary resyncs the kernel by bitmap.
@@ -119,7 +122,6 @@ func TestOutageReplblkPrimary(t *testing.T) {
 	broken(k, p, func() {})
 	settled(k, p)
 	p.scribble(8, 15)
-	settled(k, p)
 }
 
 // TestOutageUnderLoad takes the network away while the Primary writes, so that writes
@@ -131,7 +133,6 @@ func TestOutageUnderLoad(t *testing.T) {
 		k.sh("(dd if=/dev/urandom of=/dev/drbd0 bs=64k count=1600 oflag=direct >/tmp/dd.log 2>&1; echo $? >>/tmp/dd.log) &")
 		broken(k, p, func() {})
 		k.sh("while [ \"$(tail -n1 /tmp/dd.log)\" != 0 ]; do sleep 0.2; done; sync")
-		settled(k, p)
 	})
 	t.Run("replblk Primary", func(t *testing.T) {
 		k, p := established(t, outage())
@@ -140,6 +141,5 @@ func TestOutageUnderLoad(t *testing.T) {
 		go func() { p.scribble(9, 800); close(done) }()
 		broken(k, p, func() {})
 		<-done
-		settled(k, p)
 	})
 }

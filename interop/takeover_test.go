@@ -22,14 +22,13 @@ func TestTakeover(t *testing.T) {
 		p.close()
 		exchangeDisks(t, k.disk, p.disk)
 		k.forgetCache()
-		p = newPeer(t, o, p.disk, false)
+		p = k.again(o)
 		k.sh("drbdadm up r0")
 		p.kind(replication.AdminConnect)
 		agreed(k, p)
 		replblkWrites(k, p)
 		kernelWrites(k, p)
 	}
-	p.close()
 }
 
 // TestTakeoverCrashed gives replblk the disk of a kernel that was Primary and lost
@@ -49,13 +48,11 @@ func TestTakeoverCrashed(t *testing.T) {
 	writeFile(t, k.disk, survivor)
 	k.forgetCache()
 	k.sh("drbdadm up r0")
-	p = newPeer(t, o, p.disk, false)
+	p = k.again(o)
 	if n := p.Status().Volumes[0].OutOfSync; n < 1024 {
 		t.Errorf("replblk: %d blocks out of sync after the activity log was applied", n)
 	}
 	p.kind(replication.AdminConnect)
-	settled(k, p)
-	p.close()
 }
 
 // TestTakeoverCrashedReplblk gives the kernel the disk of replblk as a Primary that
@@ -72,14 +69,19 @@ func TestTakeoverCrashedReplblk(t *testing.T) {
 	writeFile(t, p.disk, survivor)
 	writeFile(t, k.disk, crashed)
 	k.forgetCache()
-	p = newPeer(t, o, p.disk, false)
+	p = k.again(o)
 	k.sh("drbdadm up r0")
 	if s := k.state(); s.oos == "0" {
 		t.Errorf("kernel: nothing out of sync after the activity log was applied: %+v", s)
 	}
 	p.kind(replication.AdminConnect)
-	settled(k, p)
-	p.close()
+}
+
+// again starts replblk's node again on its disk, which may have been exchanged.
+func (k *kernel) again(o options) *peer {
+	k.t.Helper()
+	k.peer = newPeer(k.t, o, k.peer.disk, false)
+	return k.peer
 }
 
 func exchangeDisks(t *testing.T, a, b string) {

@@ -71,6 +71,7 @@ type court struct {
 func newCourt(t *testing.T) *court {
 	o := options{}
 	k, p := established(t, o)
+	k.ends = "made-up generations are compared, no data"
 	p.close()
 	k.sh("drbdadm disconnect r0")
 	k.allowed = []string{"Split-Brain", "Unrelated data", "dry-run", "uuid_compare", "sock_", "I shall become", "shut down by peer",

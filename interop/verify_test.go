@@ -117,6 +117,8 @@ func TestVerifyRange(t *testing.T) {
 	k.sh("drbdsetup verify 0 --start=2400s")
 	p.wait("end", func(s state.State) bool { return p.Status().Volumes[0].Verify.Completed == 3 })
 	verified2(4)
+	p.decay(99) // as it was: a verify that did not see it repairs nothing
+	p.kind(replication.AdminRepair)
 }
 
 // TestVerifyInterrupted cancels a verify of either side, by the operator and by the loss of

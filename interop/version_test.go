@@ -65,7 +65,6 @@ func TestOldVersions(t *testing.T) {
 			settled(k, p)
 			p.kind(replication.AdminInvalidateRemote)
 			p.wait("resync", func(s state.State) bool { return s.Conn == state.SyncSource })
-			settled(k, p)
 		})
 	}
 }
