@@ -17,8 +17,8 @@ import (
 //   - keeps no more than a peer may make it keep,
 //   - answers every request once the connection is gone, forgets no buffer, and can be
 //     connected again,
-//   - has what it has acknowledged as Primary on its disk, unless its operator's peer made
-//     it the target of a resync.
+//   - has what it has acknowledged as Primary on its disk, unless that was not UpToDate then,
+//     or the operator of the peer has made it the target of a resync.
 
 // attack is a victim, and what must hold for it.
 type attack struct {
@@ -151,7 +151,7 @@ func (x *attack) watch() {
 // acknowledged notes what a request that was answered has written.
 func (x *attack) acknowledged(id ReqID) {
 	w := x.victim.wanted[id]
-	if !w.Op.modifies() {
+	if !w.Op.modifies() || x.victim.r.State(0).Disk != state.UpToDate { // then only he has it
 		return
 	}
 	for s := range uint64(w.Size >> 9) {

@@ -62,6 +62,8 @@ type testNode struct {
 	asleep   bool                              // it does not look at its events
 	writing  func(sector uint64, block []byte) // is told of every write of metadata before it is carried out
 	watch    func()                            // called after each step
+	deaf     bool                              // it is not told what the network has taken
+	unsent   []Event                           // what it is not told
 }
 
 const testSectors = 64 << 11 // 64 MiB
@@ -394,8 +396,18 @@ func (n *testNode) send(e *Effect) {
 	}
 	n.peer.post(ev)
 	if e.Notify {
-		n.post(Event{Kind: EvSent, Gen: n.gen, Token: e.Token})
+		if ev := (Event{Kind: EvSent, Gen: n.gen, Token: e.Token}); n.deaf {
+			n.unsent = append(n.unsent, ev)
+		} else {
+			n.post(ev)
+		}
 	}
+}
+
+// hearsAgain tells a node that was deaf what it has missed.
+func (n *testNode) hearsAgain() {
+	n.deaf = false
+	n.inbox, n.unsent = append(n.inbox, n.unsent...), nil
 }
 
 func (n *testNode) disk(e *Effect) {
