@@ -212,6 +212,8 @@ func (v *volume) interpret(p state.State) (disk state.Disk, done bool) {
 	case syncing && own.Conn >= state.SyncSource && p.Conn == state.Connected:
 		v.targetReportsEnd()
 		return disk, true
+	case v.targetGivesUp(p.Conn, disk):
+		return disk, true
 	case own.PeerDisk == state.UpToDate && disk == state.Inconsistent && own.Conn == state.Connected && p.Conn > state.SyncSource:
 		return state.UpToDate, false
 	}

@@ -46,6 +46,7 @@ type testNode struct {
 	up       bool
 	gen      uint32
 	failing  map[Op]bool
+	bad      map[uint64]bool // sectors that cannot be read or written
 	handlers []Effect
 	notes    []Effect
 	replies  map[uint64]state.Result
@@ -91,7 +92,7 @@ func newSizedPair(sectors uint64, cfg ...Config) *pair {
 			panic(err)
 		}
 		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: sectors, data: make([]uint64, sectors), pages: map[uint64][]byte{},
-			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, wanted: map[ReqID]Event{}, failing: map[Op]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
+			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, wanted: map[ReqID]Event{}, failing: map[Op]bool{}, bad: map[uint64]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)
 		p.nodes[i] = n
@@ -418,6 +419,13 @@ func (n *testNode) disk(e *Effect) {
 		return
 	}
 	end := e.Sector + uint64(e.Size)>>9
+	for s, bad := range n.bad {
+		if bad && e.Sector <= s && s < end {
+			ev.Err = DiskIOError
+			n.post(ev)
+			return
+		}
+	}
 	switch e.Op {
 	case OpRead:
 		if e.Payload == PayloadNone {

@@ -19,6 +19,7 @@ import (
 type resync struct {
 	total   uint64 // bits at the start
 	failed  uint64 // blocks that could not be copied
+	swept   bool   // some have failed, and what came after them has been asked for: the rest is left to another resync
 	started Time
 
 	busy    []span
@@ -120,7 +121,7 @@ func (v *volume) resyncTick() {
 // resyncEmit asks for blocks as long as the budget and the window allow.
 func (v *volume) resyncEmit() {
 	rs := &v.rs
-	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || !v.r.conn.established() || rs.csums != 0 && !rs.ready {
+	if v.st.Conn != state.SyncTarget || rs.finishing || rs.swept || v.disk == nil || !v.r.conn.established() || rs.csums != 0 && !rs.ready {
 		return
 	}
 	for rs.rate.budget > 0 && rs.rate.room(v.r.cfg.MaxBuffers) > 0 && len(rs.reqs) < maxResyncRequests && v.r.peer.used < MaxPeerRequests/2 {
@@ -134,14 +135,17 @@ func (v *volume) resyncEmit() {
 }
 
 // nextResync finds the next blocks to ask for: a run of set bits that nothing else is
-// busy with, within one resync extent. It returns 0 blocks if there is none.
+// busy with, within one resync extent. It returns 0 blocks if there is none. A resync in
+// which blocks have failed does not begin again at the start: it would ask for them for
+// ever.
 func (v *volume) nextResync() (first, n uint64) {
 	bm, rs := v.disk.bm, &v.rs
 	limit := v.requestLimit()
 	for wrapped := false; ; {
 		bit, ok := bm.Next(rs.cursor)
 		if !ok {
-			if wrapped || rs.cursor == 0 {
+			rs.swept = rs.failed > 0
+			if rs.swept || wrapped || rs.cursor == 0 {
 				rs.cursor = 0
 				return 0, 0
 			}
@@ -387,7 +391,7 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 // resyncEnd ends the resync at the target when every block is in sync or has failed.
 func (v *volume) resyncEnd() {
 	rs := &v.rs
-	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || v.disk.failed || len(rs.reqs) > 0 || v.disk.bm.Weight() > rs.failed {
+	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || v.disk.failed || len(rs.reqs) > 0 || v.disk.bm.Weight() > 0 && !rs.swept {
 		return
 	}
 	rs.finishing = true

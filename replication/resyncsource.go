@@ -3,6 +3,7 @@ package replication
 import (
 	"bytes"
 
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -75,6 +76,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	switch {
 	case p.orphan || !r.conn.established():
 	case p.failed:
+		v.rs.failed += (p.sectors() + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
 	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS:
 	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
@@ -106,7 +108,7 @@ func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
 		if ok {
 			v.markIn(p.Sector, uint64(p.Size)>>9)
 		} else {
-			v.rs.failed += (uint64(p.Size) + 4095) >> 12
+			v.rs.failed += (end - p.Sector + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
 		}
 		v.sourceEnd()
 		return true
@@ -119,6 +121,19 @@ func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
 func (v *volume) targetReportsEnd() {
 	v.rs.notified = true
 	v.sourceEnd()
+}
+
+// targetGivesUp says whether the target's news are that the resync is over although blocks
+// have failed: it has asked for them, so it was the target, and it is not any more. What is
+// different still is left to the next connection.
+func (v *volume) targetGivesUp(peer state.Conn, disk state.Disk) bool {
+	c := v.st.Conn
+	if c != state.SyncSource && c != state.PausedSyncS || peer != state.Connected || disk != state.Inconsistent || v.rs.failed == 0 || v.disk == nil {
+		return false
+	}
+	v.rs.failed = max(v.rs.failed, v.disk.bm.Weight())
+	v.targetReportsEnd()
+	return true
 }
 
 // sourceEnd ends the resync at the source when the target has reported its end and every

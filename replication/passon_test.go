@@ -1,0 +1,123 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/bitmap"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// passOn is a pair whose disks stay in service after an error (on-io-error pass_on). b lacks
+// 20 blocks.
+func passOn(t *testing.T, change func(*Config)) (p *pair, a, b *testNode) {
+	t.Helper()
+	cfg := fastResync()
+	cfg.Volumes[0].OnIOError = OnErrorPassOn
+	cfg.VerifyAlg = "sha1"
+	if change != nil {
+		change(&cfg)
+	}
+	p = newPair(cfg, cfg)
+	a, b = establish(t, p)
+	p.outage()
+	return p, a, b
+}
+
+// has says whether a node has run into a remark.
+func (n *testNode) has(want Note) bool {
+	for i := range n.notes {
+		if n.notes[i].Note == want {
+			return true
+		}
+	}
+	return false
+}
+
+// D19: a block that the source cannot read, or the target cannot write, does not stop a
+// resync, and is not forgotten: the copy stays Inconsistent with the bits of what it lacks,
+// until a later resync brings it.
+func TestResyncGoesOnAfterErrors(t *testing.T) {
+	for name, fail := range map[string]func(a, b *testNode, on bool){
+		"the source cannot read":  func(a, _ *testNode, on bool) { a.bad[24*5] = on },
+		"the target cannot write": func(_, b *testNode, on bool) { b.bad[24*5] = on },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a, b := passOn(t, nil)
+			fail(a, b, true)
+			p.tick(60)
+			if s := b.r.State(0); s.Conn != state.Connected || s.Disk != state.Inconsistent || !b.has(NoteResyncFailed) || !a.has(NoteResyncFailed) {
+				t.Fatalf("b is %v, a %v: %+v\n%s", s, a.r.State(0), a.r.Status().Volumes[0], p.take())
+			}
+			for _, n := range p.nodes {
+				if v := n.r.vols[0]; v.disk.bm.Weight() != 1 || !v.disk.bm.Test(24*5/bitmap.SectorsPerBit) {
+					t.Errorf("%s: %d bits are set, want that of the block that failed", n.name, v.disk.bm.Weight())
+				}
+				if len(n.bufs) != 0 || n.r.peer.used != 0 {
+					t.Errorf("%s: %d buffers, %d requests left", n.name, len(n.bufs), n.r.peer.used)
+				}
+			}
+			fail(a, b, false)
+			p.cut()
+			p.tick(60)
+			p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+			p.equal(t)
+			if b.data[24*5] != 75 {
+				t.Errorf("b has %d", b.data[24*5])
+			}
+		})
+	}
+}
+
+// V03: a block that cannot be read counts as different, on whichever node, and the run goes
+// on.
+func TestVerifyGoesOnAfterErrors(t *testing.T) {
+	for who := range 2 {
+		for broken := range 2 {
+			p, a, b := passOn(t, nil)
+			p.tick(60)
+			p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+			p.nodes[broken].bad[7000*8] = true
+			p.nodes[who].admin(Admin{Kind: AdminVerify})
+			for range 100 {
+				p.tick(1)
+			}
+			for _, n := range []*testNode{a, b} {
+				s := n.r.Status().Volumes[0]
+				if s.State.Conn != state.Connected || !n.r.vols[0].disk.bm.Test(7000) || n.r.peer.used != 0 || len(n.r.vols[0].rs.busy) != 0 {
+					t.Errorf("run of %d, %d is broken: %s: %v, %d blocks differ", who, broken, n.name, s.State, s.OutOfSync)
+				}
+			}
+		}
+	}
+}
+
+// on-io-error call-local-io-error: the handler runs, and the disk is out of service.
+func TestHandlerForErrors(t *testing.T) {
+	p, a, b := passOn(t, func(c *Config) { c.Volumes[0].OnIOError = OnErrorCallHandler })
+	p.tick(60)
+	b.bad[800] = true
+	id := a.request(OpWrite, 800, 4096, 5)
+	p.tick(5)
+	if s := b.r.State(0); s.Disk != state.Diskless || !b.ran(HandlerLocalIOError) {
+		t.Errorf("b is %v\n%s", s, p.take())
+	}
+	if o, ok := a.outcome[id]; !ok || o != OK || a.ran(HandlerLocalIOError) || !a.r.vols[0].disk.bm.Test(100) {
+		t.Errorf("write %v %v, %d bits", o, ok, a.r.vols[0].disk.bm.Weight())
+	}
+}
+
+// Without flushes of its own (disk-flushes no) a resync and an epoch end all the same.
+func TestWithoutFlushes(t *testing.T) {
+	p, a, b := passOn(t, func(c *Config) { c.Volumes[0].DiskFlushes = false })
+	for _, n := range p.nodes {
+		n.failing[OpFlush] = true // nobody asks for one
+	}
+	p.tick(60)
+	write := a.request(OpWrite, 800, 4096, 5)
+	p.tick(5)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if a.outcome[write] != OK || len(a.r.tl.closed) != 0 || b.data[800] != 5 || b.data[24*5] != 75 {
+		t.Errorf("answers %v, %d epochs open, b has %d and %d", a.outcome, len(a.r.tl.closed), b.data[800], b.data[24*5])
+	}
+}
