@@ -183,8 +183,7 @@ func (p *replayer) judge() {
 			continue
 		}
 		slots = max(slots, int(p.tr.Slots))
-		p.all = append(p.all, p.tr.Context[:]...)
-		p.all = append(p.all, p.tr.UpdateExtent[:]...)
+		p.all = appendUsed(appendUsed(p.all, p.tr.Context[:]), p.tr.UpdateExtent[:])
 		// A block outside the span from oldest to newest belongs to no sequence.
 		if d := p.tr.Number - p.res.Oldest; d > p.res.Newest-p.res.Oldest || d >= p.n {
 			p.res.Gap = true
@@ -196,6 +195,16 @@ func (p *replayer) judge() {
 	}
 	// A ring that is not yet full began with an empty table, which no block names.
 	p.res.Incomplete = (p.res.Gap || p.fresh == 0) && !p.covers(slots)
+}
+
+// appendUsed appends the entries of a block that name an extent.
+func appendUsed(dst, list []Extent) []Extent {
+	for _, e := range list {
+		if e != Free {
+			dst = append(dst, e)
+		}
+	}
+	return dst
 }
 
 // covers says whether every slot was named by some block since the last gap.

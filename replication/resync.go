@@ -27,6 +27,7 @@ type resync struct {
 
 	// Target.
 	reqs      []span // asked for and not yet cleared; owner is the number of the request
+	asked     uint64 // blocks of reqs
 	number    uint32
 	cursor    uint64
 	rate      rateController
@@ -140,6 +141,10 @@ func (v *volume) resyncEmit() {
 // ever.
 func (v *volume) nextResync() (first, n uint64) {
 	bm, rs := v.disk.bm, &v.rs
+	if bm.Weight() <= rs.asked { // all that is left is on its way
+		rs.cursor = 0
+		return 0, 0
+	}
 	limit := v.requestLimit()
 	for wrapped := false; ; {
 		bit, ok := bm.Next(rs.cursor)
@@ -208,6 +213,7 @@ func (v *volume) requestBlocks(first, n uint64) {
 	rs.number++
 	s := span{start, end, rs.number}
 	rs.reqs = append(rs.reqs, s)
+	rs.asked += n
 	rs.busy = append(rs.busy, s)
 	if rs.csums != 0 {
 		v.startChecksum(s)
@@ -236,6 +242,7 @@ func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
 // settleRequest forgets a request.
 func (v *volume) settleRequest(s span) {
 	v.rs.reqs = without(v.rs.reqs, s.owner)
+	v.rs.asked -= bitsFor(s.end - s.start)
 	v.rs.busy = without(v.rs.busy, s.owner)
 	v.r.restless = true
 }

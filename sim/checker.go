@@ -341,7 +341,7 @@ func (c *checker) covered() {
 		if sb.Flags.Has(metadata.FullSync) || !sb.Flags.Has(metadata.Consistent) {
 			return
 		}
-		bits := n.dev.bytesAt(n.layout.Bitmap, bitmapSectors(n.sectors), true)
+		bits := bytesOf(n.dev.meta.dur, nil, n.layout.Bitmap, bitmapSectors(n.sectors))
 		log, size := n.durableLog(), sb.LASizeSectors
 		marks[i] = func(s uint64) bool {
 			if s >= size { // when it grows the bits of all new space are set
@@ -352,7 +352,7 @@ func (c *checker) covered() {
 		}
 	}
 	for _, s := range c.touched {
-		x, y := get(a.dev.data.dur, s), get(b.dev.data.dur, s)
+		x, y := a.dev.data.dur.get(s), b.dev.data.dur.get(s)
 		if x != y && !marks[0](s) && !marks[1](s) {
 			c.w.fail("sector %d differs on stable storage (%d and %d), and neither bitmap nor activity log on disk names it", s, x, y)
 			return
@@ -363,7 +363,7 @@ func (c *checker) covered() {
 func bitmapSectors(size uint64) uint64 { return metadata.BitmapBytes(size) / 512 }
 
 func (t *restarter) durableSuperblock() (sb metadata.Superblock) {
-	_ = sb.Decode(t.n.dev.bytesAt(t.n.layout.Superblock, 8, true)) // a bad one has no flags
+	_ = sb.Decode(bytesOf(t.n.dev.meta.dur, nil, t.n.layout.Superblock, 8)) // a bad one has no flags
 	return sb
 }
 
@@ -377,17 +377,9 @@ func (w *world) quiescent() {
 		w.fail("both connected, sizes are %d and %d, the disks have %d and %d sectors", a.size, b.size, a.sectors, b.sectors)
 		return
 	}
-	for i := range (a.size + blockSectors - 1) / blockSectors {
-		x, y := a.dev.data.cur[i], b.dev.data.cur[i]
-		if x == y || x != nil && y != nil && *x == *y {
-			continue
-		}
-		for s := i * blockSectors; s < min((i+1)*blockSectors, a.size); s++ {
-			if u, v := get(a.dev.data.cur, s), get(b.dev.data.cur, s); u != v {
-				w.fail("both UpToDate and connected, but sector %d differs: %d and %d; %s", s, u, v, describe(w.check.sectors[s]))
-				return
-			}
-		}
+	if s, found := differ(a.dev.data.cur, b.dev.data.cur, a.size); found {
+		w.fail("both UpToDate and connected, but sector %d differs: %d and %d; %s", s, a.dev.data.cur.get(s), b.dev.data.cur.get(s), describe(w.check.sectors[s]))
+		return
 	}
 	for _, n := range w.nodes {
 		st := n.core.Status().Volumes[0]
@@ -399,7 +391,7 @@ func (w *world) quiescent() {
 		}
 	}
 	for _, s := range w.check.touched {
-		w.check.read("at rest", s, []uint64{get(a.dev.data.cur, s)}, w.now, 3)
+		w.check.read("at rest", s, []uint64{a.dev.data.cur.get(s)}, w.now, 3)
 	}
 	w.check.covered()
 }

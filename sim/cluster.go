@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -30,47 +29,13 @@ type world struct {
 	healing bool
 	survive int // of the caches at the next loss of power: 1 nothing, 2 half, 3 all; 0 drawn
 	steps   int
+	scratch []byte
 
 	hash  uint64
 	lines []string // the last lines of the trace, if verbose
 	keep  bool
 	err   error
 }
-
-// event is a thing that happens at a time. Events of one time happen in the order
-// in which they were scheduled.
-type event struct {
-	at  replication.Time
-	seq uint64
-	do  func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-
-// Push implements heap.Interface.
-func (q *eventQueue) Push(x any) { *q = append(*q, x.(event)) }
-
-// Pop implements heap.Interface.
-func (q *eventQueue) Pop() any {
-	last := len(*q) - 1
-	e := (*q)[last]
-	(*q)[last] = event{}
-	*q = (*q)[:last]
-	return e
-}
-
-func (w *world) at(t replication.Time, do func()) {
-	w.seq++
-	heap.Push(&w.queue, event{max(t, w.now), w.seq, do})
-}
-
-func (w *world) after(d replication.Time, do func()) { w.at(w.now+d, do) }
 
 // fail ends the run with the first thing that is wrong.
 func (w *world) fail(format string, args ...any) {
@@ -79,21 +44,6 @@ func (w *world) fail(format string, args ...any) {
 	}
 	w.err = fmt.Errorf(format, args...)
 	w.trace("FAIL", -1, 0, 0)
-}
-
-// run carries out events until the time limit, until stop says so, or until
-// something is wrong.
-func (w *world) run(limit replication.Time, stop func() bool) {
-	for w.err == nil && len(w.queue) > 0 && !stop() {
-		if w.queue[0].at > limit {
-			w.now = limit
-			return
-		}
-		e := heap.Pop(&w.queue).(event)
-		w.now = e.at
-		w.steps++
-		e.do()
-	}
 }
 
 // trace adds a line to the trace: always to its hash, to its text if it is wanted.

@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -25,7 +26,7 @@ type device struct {
 	w        *world
 	n        *node
 	data     media[uint64]
-	meta     media[[512]byte]
+	meta     media[rawSector]
 	inflight []*diskIO
 	queue    []metaOp // metadata effects, carried out one at a time, in order
 	busy     bool     // the first of queue is being carried out
@@ -51,7 +52,7 @@ type metaOp struct {
 	kind   replication.EffectKind
 	data   bool
 	sector uint64
-	block  []byte
+	block  []rawSector
 	io     replication.IOID
 	mark   [2]uint64
 }
@@ -100,7 +101,8 @@ func (d *device) submit(io *diskIO) {
 }
 
 func (d *device) complete(io *diskIO) {
-	d.inflight = slices.DeleteFunc(d.inflight, func(o *diskIO) bool { return o == io })
+	i := slices.Index(d.inflight, io)
+	d.inflight = slices.Delete(d.inflight, i, i+1)
 	sector, n := io.fx.Sector, uint64(io.fx.Size)>>9
 	err := replication.DiskOK
 	switch io.fx.Op {
@@ -243,7 +245,7 @@ func (d *device) perform() {
 		if d.w.mutant == NoBitmapWrites && op.sector >= d.n.layout.Bitmap {
 			return
 		}
-		d.meta.write(op.sector, sectorsOf(op.block), false)
+		d.meta.write(op.sector, op.block, false)
 		d.logDirty = d.logDirty || op.sector >= d.n.layout.ActivityLog && op.sector < d.n.layout.Bitmap
 		return
 	}
@@ -257,9 +259,9 @@ func (d *device) perform() {
 
 func (d *device) partialMeta(op *metaOp) {
 	d.logDirty = true
-	for i, v := range sectorsOf(op.block) {
+	for i, v := range op.block {
 		if d.w.rng.IntN(2) == 0 {
-			d.meta.write(op.sector+uint64(i), [][512]byte{v}, false)
+			d.meta.write(op.sector+uint64(i), []rawSector{v}, false)
 		}
 	}
 }
@@ -300,10 +302,10 @@ func (d *device) decay(n int, start, stop uint64) uint64 {
 	hit := map[uint64]bool{}
 	for range n {
 		s := start + d.w.rng.Uint64N(stop-start)
-		if hit[s/blockSectors] {
+		if hit[s/bitmap.SectorsPerBit] {
 			continue
 		}
-		hit[s/blockSectors] = true
+		hit[s/bitmap.SectorsPerBit] = true
 		d.data.preset(s, decayed)
 	}
 	return uint64(len(hit))
@@ -321,26 +323,4 @@ func (d *device) losePower() {
 	d.data.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
 	d.meta.loseCache(d.w.rng, p, d.w.opt.SurviveShuffle)
 	d.n.metaChanged()
-}
-
-func sectorsOf(block []byte) [][512]byte {
-	out := make([][512]byte, len(block)/512)
-	for i := range out {
-		copy(out[i][:], block[i*512:])
-	}
-	return out
-}
-
-// bytesAt reads metadata: what is on stable storage if durable is set.
-func (d *device) bytesAt(sector, sectors uint64, durable bool) []byte {
-	img := d.meta.cur
-	if durable {
-		img = d.meta.dur
-	}
-	out := make([]byte, 0, sectors*512)
-	for s := range sectors {
-		b := get(img, sector+s)
-		out = append(out, b[:]...)
-	}
-	return out
 }

@@ -61,7 +61,7 @@ type request struct {
 func newNode(w *world, id int) *node {
 	n := &node{w: w, id: id}
 	n.sectors = w.opt.Sectors
-	n.dev = device{w: w, n: n, data: newMedia[uint64](w.opt.Sectors + w.opt.Room), meta: newMedia[[512]byte](metaSectors)}
+	n.dev = device{w: w, n: n, data: newMedia[uint64](w.opt.Sectors + w.opt.Room), meta: newMedia[rawSector](metaSectors)}
 	if err := n.format(w.opt.BlankPeer && id == 1); err != nil {
 		w.fail("format: %v", err)
 	}
@@ -71,22 +71,6 @@ func newNode(w *world, id int) *node {
 
 // stack is for the report of a panic.
 func stack() []byte { return debug.Stack() }
-
-// schedule does something later unless the process ends before.
-func (n *node) schedule(d replication.Time, do func()) {
-	inc := n.inc
-	var run func()
-	run = func() {
-		switch {
-		case n.inc != inc:
-		case n.pausedUntil > n.w.now:
-			n.w.at(n.pausedUntil, run)
-		default:
-			do()
-		}
-	}
-	n.w.after(d, run)
-}
 
 func (n *node) role() state.Role { return n.state().Role }
 
@@ -265,7 +249,7 @@ func (n *node) effect(e *replication.Effect) {
 	case replication.FxDisk:
 		n.disk(e)
 	case replication.FxMetaWrite:
-		n.dev.put(metaOp{kind: e.Kind, sector: e.Sector, block: append([]byte(nil), n.fx.Bytes(e)...)})
+		n.dev.put(metaOp{kind: e.Kind, sector: e.Sector, block: sectorsOf(n.fx.Bytes(e))})
 	case replication.FxMetaFlush:
 		n.dev.put(metaOp{kind: e.Kind, data: e.Data})
 	case replication.FxMetaNotify:
@@ -373,11 +357,14 @@ func (n *node) diskDone(io *diskIO, err replication.DiskError) {
 
 // digestOf is the digest of tags, by crc32c.
 func digestOf(mem []uint64) []byte {
-	var b [8]byte
+	var b [512]byte
 	sum := uint32(0)
-	for _, v := range mem {
-		binary.BigEndian.PutUint64(b[:], v)
-		sum = crc32.Update(sum, castagnoli, b[:])
+	for len(mem) > 0 {
+		n := min(len(mem), len(b)/8)
+		for i, v := range mem[:n] {
+			binary.BigEndian.PutUint64(b[8*i:], v)
+		}
+		sum, mem = crc32.Update(sum, castagnoli, b[:8*n]), mem[n:]
 	}
 	return binary.LittleEndian.AppendUint32(nil, sum)
 }

@@ -54,7 +54,7 @@ type restarter struct {
 func (t *restarter) write(sector uint64, block []byte) error {
 	if t.left == 0 {
 		if t.n.w.rng.IntN(2) == 0 {
-			t.n.dev.partialMeta(&metaOp{sector: sector, block: block})
+			t.n.dev.partialMeta(&metaOp{sector: sector, block: sectorsOf(block)})
 		}
 		return errCrashed
 	}
@@ -75,7 +75,7 @@ func (t *restarter) sync() error {
 
 func (t *restarter) superblock() (sb metadata.Superblock, err error) {
 	d := &t.n.dev
-	if err = sb.Decode(d.bytesAt(t.n.layout.Superblock, 8, false)); err != nil {
+	if err = sb.Decode(bytesOf(d.meta.cur, nil, t.n.layout.Superblock, 8)); err != nil {
 		return sb, err
 	}
 	if _, err = sb.Validate(metadata.FlexExternal, t.n.sectors, metaSectors); errors.Is(err, metadata.ErrUnclean) {
@@ -96,7 +96,7 @@ func (t *restarter) replay() error {
 	}
 	l := t.n.layout
 	if sb.Flags.Has(metadata.PrimaryInd) && t.n.w.mutant != NoReplay {
-		log, err := activitylog.Replay(activitylog.Ring(l.Striping), t.n.dev.bytesAt(l.ActivityLog, l.ActivityLogSectors, false))
+		log, err := activitylog.Replay(activitylog.Ring(l.Striping), bytesOf(t.n.dev.meta.cur, nil, l.ActivityLog, l.ActivityLogSectors))
 		if err != nil {
 			return fmt.Errorf("activity log: %w", err)
 		}
@@ -150,7 +150,7 @@ func (t *restarter) mark(extents []activitylog.Extent) error {
 		if sector+8 > metaSectors {
 			return fmt.Errorf("activity log names extent %d beyond the device", x)
 		}
-		page := t.n.dev.bytesAt(sector, 8, false)
+		page := bytesOf(t.n.dev.meta.cur, nil, sector, 8)
 		for i := range page[off%bitmap.PageSize:][:activitylog.BitmapBytesPerExtent] {
 			page[off%bitmap.PageSize+uint64(i)] = 0xff
 		}
@@ -179,7 +179,7 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 	}
 	at.Bitmap = bitmap.New((sb.LASizeSectors + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit)
 	for p := range at.Bitmap.Pages() {
-		if err := at.Bitmap.LoadPage(p, t.n.dev.bytesAt(t.n.layout.Bitmap+uint64(p)*8, 8, false)); err != nil {
+		if err := at.Bitmap.LoadPage(p, bytesOf(t.n.dev.meta.cur, nil, t.n.layout.Bitmap+uint64(p)*8, 8)); err != nil {
 			return nil, err
 		}
 	}
@@ -194,7 +194,8 @@ func (n *node) durableLog() map[activitylog.Extent]bool {
 	if n.logged == nil {
 		n.logged = map[activitylog.Extent]bool{}
 		l := n.layout
-		log, err := activitylog.Replay(activitylog.Ring(l.Striping), n.dev.bytesAt(l.ActivityLog, l.ActivityLogSectors, true))
+		n.w.scratch = bytesOf(n.dev.meta.dur, n.w.scratch[:0], l.ActivityLog, l.ActivityLogSectors)
+		log, err := activitylog.Replay(activitylog.Ring(l.Striping), n.w.scratch)
 		if err == nil {
 			for _, x := range log.Extents {
 				n.logged[x] = true

@@ -89,7 +89,7 @@ func TestSplitBrainKeepsBothUntilToldWhich(t *testing.T) {
 			t.Fatalf("seed %d: split brain not reported", seed)
 		}
 		for i, n := range w.nodes {
-			if got := get(n.dev.data.cur, 80); got != uint64(1000+i) || n.state().Disk != state.UpToDate {
+			if got := n.dev.data.cur.get(80); got != uint64(1000+i) || n.state().Disk != state.UpToDate {
 				t.Fatalf("seed %d: node %s lost its data: %d, %v", seed, nodeName(i), got, n.state())
 			}
 		}
@@ -103,7 +103,7 @@ func TestSplitBrainKeepsBothUntilToldWhich(t *testing.T) {
 		}
 		w.until(t, "in sync", func() bool { return w.oracle.inSync })
 		for _, s := range []uint64{80, 160, 240} {
-			x, y := get(a.dev.data.cur, s), get(b.dev.data.cur, s)
+			x, y := a.dev.data.cur.get(s), b.dev.data.cur.get(s)
 			want := uint64(0)
 			switch {
 			case s == 80:

@@ -64,7 +64,7 @@ func (c *contest) write(n *node) {
 // after whose answer no other one began.
 func (c *contest) check() {
 	for s := range uint64(contestSectors) {
-		a, b := get(c.w.nodes[0].dev.data.cur, s), get(c.w.nodes[1].dev.data.cur, s)
+		a, b := c.w.nodes[0].dev.data.cur.get(s), c.w.nodes[1].dev.data.cur.get(s)
 		if a != b {
 			c.t.Errorf("sector %d: the disks have %d and %d", s, a, b)
 			return
