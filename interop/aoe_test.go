@@ -29,16 +29,22 @@ type aoeNode struct {
 	proc     *exec.Cmd
 }
 
-// aoePair makes the bridge, the namespaces and a pair in sync; the first is Primary. Their
-// disk begins with the bytes of a file, if one is given.
-func aoePair(t *testing.T, mtu int, contents string) [2]*aoeNode {
+// aoeOptions are what a pair can have.
+type aoeOptions struct {
+	mtu      int
+	contents string // a file whose bytes the disk begins with
+	export   string // more words for the aoe section
+}
+
+// aoePair makes the bridge, the namespaces and a pair in sync; the first is Primary.
+func aoePair(t *testing.T, o aoeOptions) [2]*aoeNode {
 	t.Helper()
 	dir, id := t.TempDir(), fmt.Sprintf("io%d", os.Getpid()%100000)
 	bin := goBuild(t, dir, "../cmd/replblk")
 	var nodes [2]*aoeNode
 	ipCmd(t, "link add bridge0 type bridge forward_delay 0")
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", "bridge0").Run() })
-	ipCmd(t, fmt.Sprintf("link set %s mtu %d master bridge0 up", aoeTap, mtu))
+	ipCmd(t, fmt.Sprintf("link set %s mtu %d master bridge0 up", aoeTap, o.mtu))
 	ipCmd(t, "link set bridge0 up")
 	res := "resource r0 {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; }\n"
 	for i, name := range []string{"a", "b"} {
@@ -46,16 +52,16 @@ func aoePair(t *testing.T, mtu int, contents string) [2]*aoeNode {
 		nodes[i] = n
 		ipCmd(t, "netns add "+n.ns)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.ns).Run() })
-		ipCmd(t, fmt.Sprintf("-n %s link add lan0 mtu %d type veth peer name %s netns %d mtu %d", n.ns, mtu, n.ns, os.Getpid(), mtu))
+		ipCmd(t, fmt.Sprintf("-n %s link add lan0 mtu %d type veth peer name %s netns %d mtu %d", n.ns, o.mtu, n.ns, os.Getpid(), o.mtu))
 		ipCmd(t, "link set "+n.ns+" master bridge0 up")
 		ipCmd(t, "-n "+n.ns+" link set lan0 up")
 		res += fmt.Sprintf(" on %s { address 10.9.0.%d:7789; disk %q; }\n", name, i+1, n.file("img"))
-		n.write("conf", "control { socket \""+n.file("ctl")+"\"; }\naoe e11 { shelf 1; slot 1; interface lan0; resource r0; }\n")
+		n.write("conf", fmt.Sprintf("control { socket %q; }\naoe e11 { shelf 1; slot 1; interface lan0; resource r0; state-file %q; %s }\n", n.file("ctl"), n.file("state"), o.export))
 		if err := newImage(n.file("img"), diskSize); err != nil {
 			t.Fatal(err)
 		}
-		if contents != "" {
-			command(t, "dd", "if="+contents, "of="+n.file("img"), "bs=1M", "conv=notrunc,sparse", "status=none")
+		if o.contents != "" {
+			command(t, "dd", "if="+o.contents, "of="+n.file("img"), "bs=1M", "conv=notrunc,sparse", "status=none")
 		}
 	}
 	ipCmd(t, "-n "+nodes[0].ns+" link add repl type veth peer name repl netns "+nodes[1].ns)
@@ -171,6 +177,7 @@ func (n *aoeNode) takeover() {
 type aoeClient struct {
 	t      *testing.T
 	vm     *vm
+	name   string // of its interface on the bridge
 	device string // what the ledger works on
 }
 
@@ -184,15 +191,14 @@ func (c *aoeClient) sh(cmd string) string {
 	return out
 }
 
-// newAoEClient loads the driver of the shared machine and waits for e1.1 to appear.
-func newAoEClient(t *testing.T, mtu int) *aoeClient {
+// newAoEClient loads the driver of a machine and waits for e1.1 to appear.
+func newAoEClient(t *testing.T, v *vm, name string, mtu int) *aoeClient {
 	t.Helper()
-	c := &aoeClient{t, machine, "/dev/etherd/e1.1"}
-	c.sh("dmesg -c >/dev/null")
-	c.sh(fmt.Sprintf("ip link set eth1 mtu %d up; modprobe aoe aoe_iflist=eth1", mtu))
+	c := &aoeClient{t, v, name, "/dev/etherd/e1.1"}
+	c.sh(fmt.Sprintf("dmesg -c >/dev/null; ip link set %s mtu %d up; modprobe aoe aoe_iflist=%s", name, mtu, name))
 	t.Cleanup(func() {
-		out, _, _ := machine.run("for i in 1 2 3 4 5; do rmmod aoe && break; sleep 1; done; ip link set eth1 down; dmesg -r -c", commandTimeout)
-		keep(t, "dmesg.log", out)
+		out, _, _ := v.run("for i in 1 2 3 4 5; do rmmod aoe && break; sleep 1; done; ip link set "+name+" down; dmesg -r -c", commandTimeout)
+		keep(t, filepath.Base(v.dir)+"-dmesg.log", out)
 	})
 	c.sh("for i in $(seq 100); do [ -b /dev/etherd/e1.1 ] && exit 0; echo >/dev/etherd/discover; sleep 0.2; done; dmesg | tail; exit 1")
 	return c
@@ -234,8 +240,8 @@ func (c *aoeClient) loaded(workers, warm int, event func()) (r struct {
 func TestAoEDisk(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
-			nodes := aoePair(t, mtu, "")
-			c := newAoEClient(t, mtu)
+			nodes := aoePair(t, aoeOptions{mtu: mtu})
+			c := newAoEClient(t, machine, "eth1", mtu)
 			if got, want := c.sh("cat /sys/block/etherd*e1.1/mac"), "02ae00010100"; !strings.Contains(got, want) {
 				t.Errorf("the driver's target is %q, want %s", got, want)
 			}
@@ -254,8 +260,8 @@ func TestAoEDisk(t *testing.T) {
 func TestAoEMoves(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
-			nodes := aoePair(t, mtu, "")
-			c := newAoEClient(t, mtu)
+			nodes := aoePair(t, aoeOptions{mtu: mtu})
+			c := newAoEClient(t, machine, "eth1", mtu)
 			c.install(goBuild(t, t.TempDir(), "./lab/ledger"))
 			active := 0
 			kill := func() {

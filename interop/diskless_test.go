@@ -14,33 +14,40 @@ import (
 )
 
 const (
-	disklessTap  = "tap2"
+	secondTap    = "tap2"
 	disklessSize = 64 << 20 // of the image that lab/diskless.sh makes
 	// rootPart is where its root file system begins, in bytes.
 	rootPart = 1 << 20
 )
+
+// secondMachine boots a machine beside the shared one, with an interface on the bridge of
+// aoePair and a shell. first is its first command.
+func secondMachine(t *testing.T, name, first string, hardware ...string) *vm {
+	t.Helper()
+	ipCmd(t, "tuntap add "+secondTap+" mode tap")
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", secondTap).Run() })
+	ipCmd(t, fmt.Sprintf("link set %s mtu 9000 master bridge0 up", secondTap))
+	v := &vm{dir: filepath.Join(machine.dir, name), first: first, hardware: append(hardware, nic(0, secondTap)...)}
+	if err := os.MkdirAll(v.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.halt)
+	return v
+}
 
 // newDiskless boots a machine that has nothing but an interface on the bridge: the option
 // ROM of QEMU's network card asks DHCP and is told aoe:e1.1, where it finds GRUB, a kernel
 // and an initramfs that mounts e1.1 as its root.
 func newDiskless(t *testing.T) *aoeClient {
 	t.Helper()
-	ipCmd(t, "tuntap add "+disklessTap+" mode tap")
-	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", disklessTap).Run() })
-	ipCmd(t, "link set "+disklessTap+" master bridge0 up")
 	serveDHCP(t)
-	v := &vm{dir: filepath.Join(machine.dir, "diskless"), first: "grep ' / ' /proc/mounts",
-		hardware: append([]string{"-m", "256", "-boot", "n"}, nic(0, disklessTap)...)}
-	if err := os.MkdirAll(v.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	began := time.Now()
-	if err := v.start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.halt)
+	v := secondMachine(t, "diskless", "grep ' / ' /proc/mounts", "-m", "256", "-boot", "n")
 	t.Logf("up after %.0f s", time.Since(began).Seconds())
-	return &aoeClient{t, v, "/ledger.dat"}
+	return &aoeClient{t, v, "eth0", "/ledger.dat"}
 }
 
 // serveDHCP gives who asks on the bridge an address and the name of its disk.
@@ -80,7 +87,7 @@ func disklessImage(t *testing.T, programs ...string) string {
 // own AoE, and has its root file system there. It keeps running, and finds what it has
 // written, while one end is killed and, when that is back, the other one.
 func TestAoEDiskless(t *testing.T) {
-	nodes := aoePair(t, 1500, disklessImage(t, goBuild(t, t.TempDir(), "./lab/ledger")))
+	nodes := aoePair(t, aoeOptions{mtu: 1500, contents: disklessImage(t, goBuild(t, t.TempDir(), "./lab/ledger"))})
 	c := newDiskless(t)
 	if got := c.sh("grep ' / ' /proc/mounts; ls /sys/block"); !strings.Contains(got, "/dev/etherd/e1.1p1 / ext4 rw") || strings.Contains(got, "vda") {
 		t.Fatalf("its root and disks: %s", got)

@@ -40,6 +40,26 @@ func NewLedger(blocks, sectors, reads int, seed uint64) *Ledger {
 	return &Ledger{Sectors: sectors, Blocks: blocks, Reads: reads, rand: rand.New(rand.NewPCG(seed, 1)), blocks: make([]ledgerBlock, blocks)} //nolint:gosec // reproducible
 }
 
+// Books returns which version of each block was acknowledged last, for Resume.
+func (g *Ledger) Books() []uint32 {
+	books := make([]uint32, len(g.blocks))
+	for i, b := range g.blocks {
+		books[i] = b.version
+	}
+	return books
+}
+
+// Resume goes on with the books of another ledger of the same device.
+func (g *Ledger) Resume(books []uint32) error {
+	if len(books) != len(g.blocks) {
+		return fmt.Errorf("books of %d blocks, want %d", len(books), len(g.blocks))
+	}
+	for i, v := range books {
+		g.blocks[i].version = v
+	}
+	return nil
+}
+
 // Next is a Load.Next.
 func (g *Ledger) Next(place int, r *Request) bool {
 	for range 64 {

@@ -40,8 +40,9 @@ func main() {
 	limit := flag.Duration("for", time.Hour, "duration; SIGTERM ends it too")
 	warm := flag.Uint64("warm", 0, "requests before the file -ready is made")
 	ready := flag.String("ready", "/tmp/ledger.ready", "made when -warm requests are done; stalls count from then on")
+	books := flag.String("books", "", "file for the books: read at the start if it is there, written at the end")
 	flag.Parse()
-	r, err := run(*dev, *workers, *blocks, *first, *limit, *warm, *ready)
+	r, err := run(*dev, *workers, *blocks, *first, *limit, *warm, *ready, *books)
 	if err != nil {
 		r.Error = err.Error()
 	}
@@ -66,7 +67,7 @@ type load struct {
 	ready  string
 }
 
-func run(dev string, workers, blocks, first int, limit time.Duration, warm uint64, ready string) (r result, err error) {
+func run(dev string, workers, blocks, first int, limit time.Duration, warm uint64, ready, books string) (r result, err error) {
 	fd, err := unix.Open(dev, unix.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return r, fmt.Errorf("open %s: %w", dev, err)
@@ -74,8 +75,12 @@ func run(dev string, workers, blocks, first int, limit time.Duration, warm uint6
 	defer func() { _ = unix.Close(fd) }()
 	l := &load{fd: fd, ledger: aoetest.NewLedger(blocks, blockSectors, 30, uint64(os.Getpid())), last: time.Now(), warm: warm, ready: ready}
 	l.ledger.First = uint64(first * blockSectors)
-	if err := l.erase(); err != nil {
+	if known, err := l.open(books); err != nil {
 		return r, err
+	} else if !known {
+		if err := l.erase(); err != nil {
+			return r, err
+		}
 	}
 	sig := make(chan os.Signal, 1)
 	signal.Notify(sig, syscall.SIGTERM)
@@ -92,8 +97,39 @@ func run(dev string, workers, blocks, first int, limit time.Duration, warm uint6
 	if l.err == nil {
 		l.all(workers, l.ledger.All())
 	}
+	if l.err == nil {
+		l.err = l.keep(books)
+	}
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 	return result{Written: written, Read: read, StallMS: ms(stall), SlowestMS: ms(slowest)}, l.err
+}
+
+// open reads the books that another ledger has kept, and says whether there are any.
+func (l *load) open(path string) (bool, error) {
+	if path == "" {
+		return false, nil
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	var books []uint32
+	if err == nil {
+		err = json.Unmarshal(text, &books)
+	}
+	if err == nil {
+		err = l.ledger.Resume(books)
+	}
+	return err == nil, err
+}
+
+// keep writes the books.
+func (l *load) keep(path string) error {
+	if path == "" {
+		return nil
+	}
+	text, _ := json.Marshal(l.ledger.Books()) // numbers
+	return os.WriteFile(path, text, 0o600)
 }
 
 // erase makes every block what a new ledger believes it to be.
