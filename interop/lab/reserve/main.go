@@ -38,7 +38,7 @@ func reserve(name string, members []string) ([]aoe.MAC, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	c := aoetest.NewClient(link, 1, 1)
 	if _, err := c.Discover(); err != nil {
 		return nil, fmt.Errorf("discover: %w", err)
