@@ -75,7 +75,7 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	if p.Current != 0 {
 		v.asked = false
 	}
-	if v.rz.stage != resizeNone || v.resyncDue() {
+	if v.rz.stage != resizeNone || v.resyncDue() || v.asksCross(p) {
 		v.sizesLater = &p
 		return
 	}
@@ -89,6 +89,13 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	}
 	v.startResize(resizing{answer: true, user: p.User, flags: p.Flags,
 		decided: p.Current != 0, source: v.sourceOfGrowth(), most: p.Current})
+}
+
+// asksCross says whether the peer asks for our size while it has still to answer the same
+// question. Only the source of new space answers then. If both did, each for the room that
+// the other had when it asked, one would wait for a resync of less than the other copies.
+func (v *volume) asksCross(p wire.Sizes) bool {
+	return p.Current == 0 && v.asked && !v.sourceOfGrowth()
 }
 
 func (v *volume) startResize(z resizing) {
@@ -168,7 +175,7 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
-	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && v.disk != nil && !v.disk.failed {
+	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && !v.asksCross(*p) && v.disk != nil && !v.disk.failed {
 		v.sizesLater = nil
 		v.peerResizes(*p)
 	}

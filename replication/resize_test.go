@@ -353,6 +353,31 @@ func TestGrowthWithinGrowth(t *testing.T) {
 	p.equal(t)
 }
 
+// TestGrowthAskedFromBothEnds: both operators resize, and the Primary asked when its disk had
+// less room than now. The Secondary does not answer that before it has its own answer
+// (simulator, seed 1660 with growth on links that break).
+func TestGrowthAskedFromBothEnds(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	before := a.r.vols[0].size
+	p.dirtyEnd(before)
+	a.grow(40000)
+	b.grow(40000)
+	a.asleep = true
+	b.admin(Admin{Kind: AdminResize})
+	p.settle()
+	b.hears(wire.CmdSizes, DataSocket, (&wire.Sizes{Backing: before + 20000, MaxBioSize: 1 << 20}).AppendTo(nil, b.r.session()))
+	p.settle()
+	if size := b.r.vols[0].size; size != before {
+		t.Fatalf("the Secondary has decided on %d sectors", size)
+	}
+	a.asleep = false
+	p.tick(200)
+	p.sized(t, a.layout.DataSectors)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
 // TestResizeRefused: who may not resize, and when.
 func TestResizeRefused(t *testing.T) {
 	p := newPair()

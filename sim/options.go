@@ -113,7 +113,7 @@ func draw(seed uint64, r *rand.Rand) Options {
 	if o.Protocol == replication.ProtocolA && r.IntN(2) == 0 {
 		o.Congestion = 1 + r.Uint64N(512)
 	}
-	if r.IntN(4) == 0 && o.Fencing == state.DontCare {
+	if r.IntN(4) == 0 {
 		o.Room = 1 + r.Uint64N(8192)
 	}
 	return o

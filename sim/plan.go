@@ -61,13 +61,6 @@ func Draw(seed uint64) Scenario {
 		if r.IntN(100) < 40 {
 			continue // this run is without it
 		}
-		switch k.kind {
-		case "cut", "stall", "garbage", "hang", "pause":
-			if s.Options.Room > 0 {
-				continue // growth and a broken link end in a split brain about the new space; see docs/testing.md
-			}
-		default:
-		}
 		mean := k.rarity * between(r, 100*replication.Millisecond, 1500*replication.Millisecond)
 		for at := between(r, mean/10, 2*mean); at < s.Options.Duration; at += between(r, mean/10, 2*mean) {
 			s.Faults = append(s.Faults, Fault{at, k.kind, r.Uint64() >> 32})
