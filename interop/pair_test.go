@@ -50,7 +50,7 @@ func record(t *testing.T) {
 	if !*capture {
 		return
 	}
-	c := exec.Command("tcpdump", "-i", tapName, "-U", "-w", fileName(t, "pcap"), "tcp")
+	c := exec.Command("tcpdump", "-i", tapName, "-B", "65536", "-U", "-w", fileName(t, "pcap"), "tcp")
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
