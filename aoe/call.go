@@ -79,11 +79,12 @@ func (c *call) failList(code ErrorCode, n int) {
 	c.send(n)
 }
 
-// replyList answers a mask or reserve command with a frame of n bytes.
+// replyList answers a mask or reserve command, or one that sets the config string, with a
+// frame of n bytes, when what it says is safe.
 func (c *call) replyList(n int) {
 	c.target.counters.Other.Add(1)
 	c.initiator.Counters.Other.Add(1)
-	c.reply(n)
+	c.target.replyShared(c, n)
 }
 
 // replyATA answers without data. errBits of zero is success.
@@ -135,9 +136,6 @@ func (n *Counters) count(c *call) {
 
 // reply answers with the first n bytes of the frame, whose argument is in place.
 func (c *call) reply(n int) {
-	if c.hdr.Command != CommandATA {
-		c.target.tellChange(c.sender, c.frame.pool)
-	}
 	c.hdr.Flags, c.hdr.Error = 0, 0
 	c.send(n)
 }

@@ -95,7 +95,7 @@ func (t *Target) handleConfig(c *call) {
 			c.failList(code, t.putConfig(c.frame.buf, c.sender.MTU(), a.Command))
 			return
 		}
-		t.replyConfig(c, a.Command)
+		c.replyList(t.putConfig(c.frame.buf, c.sender.MTU(), a.Command))
 	default:
 		c.countMalformed()
 		c.failList(ErrArgument, t.putConfig(c.frame.buf, c.sender.MTU(), a.Command))

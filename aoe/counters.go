@@ -17,7 +17,8 @@ const (
 	DropStale                         // waited longer than MaxAge
 	DropMismatch                      // config test that does not match: silence is the answer
 	DropUnavailable                   // the device says not now
-	DropSuperseded                    // a newer write to the same place went before
+	DropSuperseded                    // a newer write to the same place, or a newer state, went before
+	DropUnconfirmed                   // the other end of the mirror has not said that it has the change
 	numDropReasons
 )
 
@@ -25,7 +26,7 @@ var dropNames = [numDropReasons]string{
 	DropShort: "short", DropForeign: "foreign", DropBadSource: "bad-source",
 	DropNotServing: "not-serving", DropMasked: "masked", DropWildcard: "wildcard-write",
 	DropQueueFull: "queue-full", DropStale: "stale", DropMismatch: "config-mismatch",
-	DropUnavailable: "unavailable", DropSuperseded: "superseded",
+	DropUnavailable: "unavailable", DropSuperseded: "superseded", DropUnconfirmed: "unconfirmed",
 }
 
 // String returns the reason as a metric label.

@@ -33,7 +33,7 @@ func TestPermits(t *testing.T) {
 func TestStateIsReported(t *testing.T) {
 	w := newWire(1500)
 	var got []State
-	tg := newTestTarget(t, mem.New(100), func(o *Options) { o.OnState = func(s State) { got = append(got, s) } })
+	tg := newTestTarget(t, mem.New(100), func(o *Options) { o.OnState = func(s State) error { got = append(got, s); return nil } })
 	h := Header{Dst: serverMAC, Src: clientMAC, Version: 1, Shelf: 7, Slot: 3, Command: CommandConfig}
 	for range 2 { // the repeated request changes nothing
 		w.give(tg, (&ConfigArg{Command: ConfigSet, String: []byte("x")}).AppendTo(h.AppendTo(nil)))

@@ -84,13 +84,21 @@ func (t *Target) setServingLocked(on bool) {
 			t.period.Add(1)
 		}
 		t.mode, t.since, t.successor = Serving, time.Now(), false
+		t.sharing.untold, t.sharing.confirmed = true, 0
 		t.sinceAt.Store(int64(t.since.Sub(t.made)))
 	} else {
 		t.mode, t.successor = Silent, false
 		t.period.Add(1)
 	}
 	t.holding.Store(false)
+	var parked []parked
+	if !on {
+		parked, t.sharing.parked = t.sharing.parked, nil
+	}
 	t.mu.Unlock()
+	for _, a := range parked {
+		a.call.drop(DropNotServing)
+	}
 	for _, h := range held {
 		t.takeBack(h, on)
 	}
@@ -174,13 +182,19 @@ func (t *Target) hold(f *Frame, s Sender, h *Header) bool {
 	return true
 }
 
-// Drain waits until every accepted request is answered or dropped.
+// settleTime is how long Drain waits for the other end to have the state, beside the
+// requests.
+const settleTime = 300 * time.Millisecond
+
+// Drain waits until every accepted request is answered or dropped; and until the other end
+// has what initiators have set, or has had time enough.
 func (t *Target) Drain(ctx context.Context) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+	settled := time.Now().Add(settleTime)
 	for {
 		n := t.counters.InFlight.Load()
-		if n == 0 {
+		if n == 0 && (!t.unsettled() || time.Now().After(settled)) {
 			return nil
 		}
 		select {

@@ -156,6 +156,15 @@ func (p *Port) Update() {
 	}
 }
 
+// tell sends the state of a target to its other end.
+func (p *Port) tell(t *Target) {
+	for _, s := range p.open() {
+		if at := s.table.Load().exact[tableKey(t.shelf, t.slot)]; at != nil && at.target == t {
+			t.tell(at, s.pool)
+		}
+	}
+}
+
 // Poke makes the port look at its interface now: something has happened to it.
 func (p *Port) Poke() {
 	for _, s := range p.open() {

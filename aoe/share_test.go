@@ -3,8 +3,239 @@ package aoe
 import (
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// hear gives t a frame of the other end's, from src.
+func (w *wire) hear(t *Target, src MAC, b []byte) {
+	f := w.pool.Get()
+	f.SetLen(copy(f.Buffer(), b))
+	copy(f.buf[6:12], src[:])
+	var h Header
+	if h.DecodeFrom(f.Bytes()) == nil {
+		t.hear(f, &h, w)
+	}
+	f.Release()
+}
+
+// reserve sends a request to set the reserve list.
+func (c *lanClient) reserve(tag uint32, macs ...MAC) {
+	h := Header{Dst: vmac, Src: clientMAC, Version: 1, Shelf: 7, Slot: 3, Command: CommandReserve, Tag: tag}
+	set := ReserveArg{Command: ReserveForceSet, MACs: macs}
+	_, _ = c.Send([][]byte{set.AppendTo(h.AppendTo(nil))})
+}
+
+// reserved returns the tag of the next answer to reserve, 0 if there is none in time.
+func (c *lanClient) reserved(limit time.Duration) uint32 {
+	timeout := time.After(limit)
+	for {
+		select {
+		case b := <-c.rx:
+			var h Header
+			if h.DecodeFrom(b) == nil && h.Command == CommandReserve {
+				return h.Tag
+			}
+		case <-timeout:
+			return 0
+		}
+	}
+}
+
+// mirror is what the ends of a test believe about their connection.
+type mirror struct {
+	connected   atomic.Bool
+	unconfirmed atomic.Int32
+}
+
+func (m *mirror) options(o *Options) {
+	o.Mirrored = m.connected.Load
+	o.OnUnconfirmed = func() { m.unconfirmed.Add(1) }
+}
+
+func (e *end) spoken() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sharing.spoke
+}
+
+// TestAnswerWaitsForTheOtherEnd: a change is answered when the other end has it, and not
+// at all if that takes longer than the initiator waits.
+func TestAnswerWaitsForTheOtherEnd(t *testing.T) {
+	var m mirror
+	m.connected.Store(true)
+	_, _, a, b, c := twoEnds(t, m.options)
+	eventually(t, "the other end says nothing", a.spoken)
+	b.link.cut.Store(true)
+	c.reserve(1, clientMAC)
+	if tag := c.reserved(100 * time.Millisecond); tag != 0 {
+		t.Fatalf("answer to %d before the other end has the list", tag)
+	}
+	c.reserve(2, clientMAC) // repeated: nothing changes, and is as little safe
+	if tag := c.reserved(100 * time.Millisecond); tag != 0 {
+		t.Fatalf("answer to %d before the other end has the list", tag)
+	}
+	b.link.cut.Store(false)
+	if x, y := c.reserved(time.Second), c.reserved(time.Second); x != 1 || y != 2 {
+		t.Errorf("answers to %d and %d, want 1 and 2", x, y)
+	}
+	if got := b.State(); !slices.Equal(got.Reserve, []MAC{clientMAC}) || got.Generation != 1 {
+		t.Errorf("answered, and the other end has %+v", got)
+	}
+
+	b.link.cut.Store(true)
+	c.reserve(3)
+	if tag := c.reserved(DefaultMaxAge + 200*time.Millisecond); tag != 0 {
+		t.Errorf("answer to %d", tag)
+	}
+	eventually(t, "not dropped", func() bool { return a.Counters().Drops(DropUnconfirmed) == 1 })
+	if n := m.unconfirmed.Load(); n != 1 {
+		t.Errorf("told %d times that the other end is mute", n)
+	}
+	c.reserve(4, otherMAC)
+	m.connected.Store(false) // the other end has gone: nobody to wait for
+	if tag := c.reserved(time.Second); tag != 4 {
+		t.Errorf("answer to %d, want 4", tag)
+	}
+}
+
+// TestNobodyIsWaitedFor: an end that says nothing from the beginning, a kernel's, is
+// waited for a moment; one that is away not at all, and gets everything when it is back.
+func TestNobodyIsWaitedFor(t *testing.T) {
+	var m mirror
+	_, _, a, b, c := twoEnds(t, m.options)
+	b.link.cut.Store(true)
+	c.reserve(1, clientMAC)
+	if tag := c.reserved(100 * time.Millisecond); tag != 1 {
+		t.Fatalf("answer to %d, want 1", tag)
+	}
+	m.connected.Store(true)
+	c.reserve(2)
+	if tag := c.reserved(time.Second); tag != 2 {
+		t.Fatalf("answer to %d, want 2", tag)
+	}
+	m.connected.Store(false)
+	eventually(t, "the loss of the connection is not seen", func() bool { a.look(); return !a.unsettled() })
+	c.reserve(3, otherMAC)
+	if tag := c.reserved(100 * time.Millisecond); tag != 3 {
+		t.Fatalf("answer to %d, want 3", tag)
+	}
+	b.link.cut.Store(false)
+	m.connected.Store(true)
+	eventually(t, "not told after the reconnection", func() bool { return slices.Equal(b.State().Reserve, []MAC{otherMAC}) })
+}
+
+// TestSwitchTakesTheStateAlong: what was changed while the other end was away is there
+// when a planned switch has drained this end.
+func TestSwitchTakesTheStateAlong(t *testing.T) {
+	var m mirror
+	_, _, a, b, c := twoEnds(t, m.options)
+	b.link.cut.Store(true)
+	c.reserve(1, clientMAC)
+	if tag := c.reserved(time.Second); tag != 1 {
+		t.Fatalf("answer to %d, want 1", tag)
+	}
+	b.link.cut.Store(false)
+	m.connected.Store(true)
+	a.look()
+	a.Hold()
+	if err := a.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.State().Reserve; !slices.Equal(got, []MAC{clientMAC}) {
+		t.Errorf("drained, and the other end has %v", got)
+	}
+}
+
+// TestMoreChangesStand: the end that comes back knows of more changes than the one that
+// has taken over. With a secret its list stands, without one that of the end that serves.
+func TestMoreChangesStand(t *testing.T) {
+	for secret, want := range map[string][]MAC{"": {otherMAC}, "secret": {clientMAC}} {
+		t.Run("secret "+secret, func(t *testing.T) {
+			var m mirror
+			n, _, a, b, c := twoEnds(t, m.options, func(o *Options) { o.Secret = []byte(secret) })
+			b.link.cut.Store(true)
+			for tag, list := range [][]MAC{1: {otherMAC}, 2: {serverMAC}, 3: {clientMAC}} {
+				if tag > 0 {
+					c.reserve(uint32(tag), list...)
+					c.reserved(time.Second)
+				}
+			}
+			a.link.cut.Store(true)
+			a.SetServing(false)
+			b.link.cut.Store(false)
+			b.SetServing(true)
+			n.learns(t, b.link)
+			c.reserve(4, otherMAC)
+			if tag := c.reserved(time.Second); tag != 4 {
+				t.Fatalf("answer to %d, want 4", tag)
+			}
+			a.link.cut.Store(false)
+			m.connected.Store(true)
+			for _, e := range []*end{a, b} {
+				eventually(t, "the ends differ", func() bool { return slices.Equal(e.State().Reserve, want) && !b.unsettled() })
+			}
+			if x, y := a.State().Generation, b.State().Generation; x != y {
+				t.Errorf("generations %d and %d", x, y)
+			}
+		})
+	}
+}
+
+// TestOnlyTheOtherEndIsBelieved: with a secret, neither end takes anything from a station
+// that does not know it.
+func TestOnlyTheOtherEndIsBelieved(t *testing.T) {
+	var m mirror
+	m.connected.Store(true)
+	_, _, a, b, _ := twoEnds(t, m.options, func(o *Options) { o.Secret = []byte("secret") })
+	forged := newTestTarget(t, newSlow(100), func(o *Options) { o.Virtual, o.Secret = true, []byte("another") })
+	if err := forged.SetState(State{Mask: []MAC{otherMAC}, Generation: 9}); err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(1500)
+	forged.tell(w, w.pool)
+	forged.SetServing(false)
+	forged.have(vmac, w, w.pool)
+	for range numShares + 1 {
+		_, f := w.one(t)
+		for _, src := range []MAC{serverMAC, otherMAC} {
+			w.hear(a.Target, src, f)
+			w.hear(b.Target, src, f)
+		}
+	}
+	for _, e := range []*end{a, b} {
+		if got := e.State(); got.Generation != 0 || len(got.Mask) > 0 {
+			t.Errorf("believed a stranger: %+v", got)
+		}
+	}
+}
+
+// TestStateThatIsNotKept: a change that the administrator's disk refuses is not answered
+// before it takes it, by either end.
+func TestStateThatIsNotKept(t *testing.T) {
+	var m mirror
+	m.connected.Store(true)
+	var full atomic.Bool
+	_, _, a, _, c := twoEnds(t, m.options, func(o *Options) {
+		o.OnState = func(State) error {
+			if full.Load() {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+	})
+	eventually(t, "the other end says nothing", a.spoken)
+	full.Store(true)
+	c.reserve(1, clientMAC)
+	if tag := c.reserved(100 * time.Millisecond); tag != 0 {
+		t.Fatalf("answer to %d, and nothing is kept", tag)
+	}
+	full.Store(false)
+	if tag := c.reserved(2 * time.Second); tag != 1 {
+		t.Errorf("answer to %d, want 1", tag)
+	}
+}
 
 // TestListsAreShared: what an initiator sets on the end that serves is on the other
 // end when the answer is there, full lists included, and only what may be set.
@@ -12,7 +243,7 @@ func TestListsAreShared(t *testing.T) {
 	_, _, a, b, c := twoEnds(t)
 	var kept atomic.Int32
 	b.mu.Lock()
-	b.onState = func(State) { kept.Add(1) }
+	b.onState = func(State) error { kept.Add(1); return nil }
 	b.mu.Unlock()
 	var all []MAC
 	for i := range MaxMACs - 1 {
@@ -41,7 +272,9 @@ func TestListsAreShared(t *testing.T) {
 	forged.tell(w, w.pool)
 	for range numShares {
 		_, f := w.one(t)
-		a.hear(f, &Header{Src: vmac, Tag: uint32(forged.claim)}, &place{session: nil, binding: binding{addr: vmac}})
+		for _, src := range []MAC{vmac, otherMAC} {
+			w.hear(a.Target, src, f)
+		}
 	}
 	if got := a.State(); len(got.Reserve) != MaxMACs {
 		t.Errorf("a serving end took over a list of %d", len(got.Reserve))
@@ -66,11 +299,10 @@ func TestSharedStateIsJudged(t *testing.T) {
 		_, b := w.one(t)
 		frames = append(frames, b)
 	}
-	h := Header{Src: serverMAC, Tag: uint32(from.claim)}
 	give := func(permit Permit, list ...[]byte) State {
 		to := newTestTarget(t, newSlow(100), func(o *Options) { o.Virtual, o.Standby, o.Permit = true, true, permit })
 		for _, b := range list {
-			to.hear(b, &h, w)
+			w.hear(to, serverMAC, b)
 		}
 		return to.State()
 	}
@@ -88,6 +320,11 @@ func TestSharedStateIsJudged(t *testing.T) {
 	}
 	for n := range frames[1] {
 		give(PermitAll, frames[1][:n]) // must not panic
+	}
+	other := slices.Clone(frames[3])
+	other[39]++
+	if s := give(PermitAll, frames[0], frames[1], frames[2], other); len(s.Mask) != 0 {
+		t.Error("parts of two generations made a state")
 	}
 	long := slices.Clone(frames[1])
 	long[26], long[27] = 0xff, 0xff

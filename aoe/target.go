@@ -46,6 +46,9 @@ type State struct {
 	Config  []byte // at most MaxConfigString bytes
 	Mask    []MAC  // sources that may talk to the target; empty means all
 	Reserve []MAC  // sources that may use ATA commands; empty means all
+	// Generation counts the changes: of the states of the two ends of a mirror the
+	// one with more stands.
+	Generation uint64
 }
 
 // Options describe a Target.
@@ -80,10 +83,21 @@ type Options struct {
 
 	// OnState is called after a request or the other end changed the state, in
 	// order, before the answer. The target is locked: it must not call it, and
-	// whatever else it does keeps everybody waiting.
-	OnState func(State)
+	// whatever else it does keeps everybody waiting. While it fails it is called
+	// again every second, and the change is neither answered nor confirmed to the
+	// other end, if the target is Virtual.
+	OnState func(State) error
 	// Virtual: the target's addresses move between the ends of a mirror.
 	Virtual bool
+	// Mirrored says whether the other end of the mirror is connected. A change of
+	// the state is then answered when that end has it. Nil: nobody is waited for.
+	Mirrored func() bool
+	// OnUnconfirmed is called when the other end has not said in time that it has
+	// a change, and not again before it has.
+	OnUnconfirmed func()
+	// Secret authenticates what the ends tell each other about the state; both must
+	// have the same. Empty: see share.go.
+	Secret []byte
 	// OnConflict is called when another station answers for this address, and
 	// whether the target has fallen silent because of it.
 	OnConflict func(from MAC, silent bool)
@@ -128,8 +142,12 @@ type Target struct {
 	moves      bool // the device is ours only while we serve
 	readOnly   bool
 	claim      claim
-	onState    func(State)
+	onState    func(State) error
 	onConflict func(MAC, bool)
+
+	mirrored      func() bool
+	onUnconfirmed func()
+	secret        []byte
 
 	counters  Counters
 	conflicts atomic.Uint64
@@ -139,6 +157,7 @@ type Target struct {
 	made      time.Time
 	calls     sync.Pool
 	wake      chan struct{}
+	tellNow   chan struct{} // capacity 1
 	stop      chan struct{}
 	stopOnce  sync.Once
 	stopped   sync.WaitGroup
@@ -156,9 +175,8 @@ type Target struct {
 	successor     bool        // while Holding: the other end serves
 	asking        int         // calls of Port.Ask in progress
 	heard         []MAC       // stations that answered for our address meanwhile
-	serial        uint16      // of the last time the state was told
-	untold        bool        // the state has changed since
-	heardState    [numShares]assembly
+	generation    uint64      // of config, mask and reserve
+	sharing       sharing
 	queue
 }
 
@@ -175,8 +193,8 @@ func NewTarget(o Options) (*Target, error) {
 		maxEach:  int64(orDefault(o.MaxPerInitiator, DefaultMaxPerInitiator)),
 		maxAge:   orDefault(o.MaxAge, DefaultMaxAge),
 		virtual:  o.Virtual, moves: o.Standby, readOnly: o.ReadOnly, claim: newClaim(), made: time.Now(),
-		onState: o.OnState, onConflict: o.OnConflict,
-		wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		onState: o.OnState, onConflict: o.OnConflict, mirrored: o.Mirrored, onUnconfirmed: o.OnUnconfirmed, secret: bytes.Clone(o.Secret),
+		wake: make(chan struct{}, 1), tellNow: make(chan struct{}, 1), stop: make(chan struct{}), generation: o.State.Generation,
 		initiators: make(map[MAC]*Initiator), others: &Initiator{},
 		config: bytes.Clone(o.State.Config), mask: slices.Clone(o.State.Mask), reserve: slices.Clone(o.State.Reserve),
 	}
@@ -187,6 +205,9 @@ func NewTarget(o Options) (*Target, error) {
 		t.mode, t.since = Serving, t.made // what is older came for nobody else
 	}
 	t.stopped.Go(t.run)
+	if t.shared() {
+		t.stopped.Go(t.share)
+	}
 	return t, nil
 }
 
@@ -271,18 +292,11 @@ func (t *Target) SetState(s State) error {
 }
 
 func (t *Target) setStateLocked(s State) {
-	t.config, t.mask, t.reserve = bytes.Clone(s.Config), slices.Clone(s.Mask), slices.Clone(s.Reserve)
+	t.config, t.mask, t.reserve, t.generation = bytes.Clone(s.Config), slices.Clone(s.Mask), slices.Clone(s.Reserve), s.Generation
 }
 
 func (t *Target) stateLocked() State {
-	return State{Config: bytes.Clone(t.config), Mask: slices.Clone(t.mask), Reserve: slices.Clone(t.reserve)}
-}
-
-func (t *Target) changedLocked() {
-	t.untold = true
-	if t.onState != nil {
-		t.onState(t.stateLocked())
-	}
+	return State{Config: bytes.Clone(t.config), Mask: slices.Clone(t.mask), Reserve: slices.Clone(t.reserve), Generation: t.generation}
 }
 
 // Close silences the target and ends its goroutine. Call Drain before: a
@@ -309,7 +323,7 @@ func (t *Target) Handle(f *Frame, s Sender) {
 func (t *Target) handle(f *Frame, s Sender, h *Header) {
 	if h.Flags&FlagResponse != 0 {
 		if h.Command == CommandPeer {
-			t.hear(f.Bytes(), h, s)
+			t.hear(f, h, s)
 		} else {
 			t.sawResponse(h, s)
 		}

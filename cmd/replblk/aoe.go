@@ -136,11 +136,18 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		Identity: aoe.Identity{Serial: m.name() + "/" + strconv.Itoa(int(cfg.Volume)), Firmware: "replblk", Model: "replblk " + m.name()},
 		State:    st,
 		Permit:   aoePermit(cfg),
-		OnState: func(st aoe.State) {
-			if err := keepAoEState(cfg.StateFile, st); err != nil {
-				log.Error("what an initiator has set will be lost", "aoe", cfg.Name, "err", err)
+		OnState: func(st aoe.State) error {
+			err := keepAoEState(cfg.StateFile, st)
+			if err != nil {
+				log.Error("what an initiator has set cannot be kept", "aoe", cfg.Name, "err", err)
 			}
+			return err
 		},
+		Mirrored: m.isConnected,
+		OnUnconfirmed: func() {
+			log.Warn("what an initiator has set is not answered: the other node's target does not say that it has it", "aoe", cfg.Name)
+		},
+		Secret:  []byte(m.sec.res.Net.SharedSecret),
 		Standby: true,
 		Virtual: cfg.Address != config.AoEAddressOwn,
 		OnConflict: func(mac aoe.MAC, silent bool) {

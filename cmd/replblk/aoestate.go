@@ -16,6 +16,8 @@ type keptState struct {
 	Config  []byte   `json:"config-string"`
 	Mask    []string `json:"mask"`
 	Reserve []string `json:"reserve"`
+
+	Generation uint64 `json:"generation"` // how often they have
 }
 
 // aoePermit translates the words of the configuration.
@@ -58,6 +60,7 @@ func aoeState(cfg *config.AoETarget) (st aoe.State, err error) {
 	if err != nil {
 		return st, fmt.Errorf("%s: reserve: %w", cfg.StateFile, err)
 	}
+	st.Generation = k.Generation
 	if permit&aoe.PermitConfig != 0 {
 		st.Config = k.Config
 	}
@@ -84,7 +87,7 @@ func parseMACs(list []string) ([]aoe.MAC, error) {
 
 // keepAoEState makes st durable: what was there before, or st, is there after a crash.
 func keepAoEState(path string, st aoe.State) error {
-	k := keptState{Config: st.Config, Mask: formatMACs(st.Mask), Reserve: formatMACs(st.Reserve)}
+	k := keptState{Config: st.Config, Mask: formatMACs(st.Mask), Reserve: formatMACs(st.Reserve), Generation: st.Generation}
 	text, err := json.MarshalIndent(k, "", " ")
 	if err != nil {
 		return err

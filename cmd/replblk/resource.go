@@ -442,6 +442,12 @@ func (m *managed) follow(ctx context.Context) {
 	}
 }
 
+// isConnected says whether the peer is connected.
+func (m *managed) isConnected() bool {
+	r := m.res.Load()
+	return r != nil && r.State(m.sec.local.Volumes[0].Number).Conn >= state.Connected
+}
+
 func (m *managed) isPrimary() bool {
 	r := m.res.Load()
 	return r != nil && r.State(m.sec.local.Volumes[0].Number).Role == state.Primary
