@@ -94,10 +94,12 @@ func TestAoEDiskless(t *testing.T) {
 	}
 	c.sh("dd if=/dev/zero of=/ledger.dat bs=4096 count=2000 2>/dev/null; md5sum /boot/* /bin/busybox /bin/ledger >/sums; sync")
 	for i, n := range nodes {
-		r := c.loaded(2, 100, func() {
+		c.beginLoad(2, 0, 0)
+		r := c.round(false, func() {
 			n.kill()
 			nodes[1-i].takeover()
 		})
+		c.endLoad()
 		t.Logf("%s killed: stall %.0f ms, %d blocks written, %d read", n.name, r.StallMS, r.Written, r.Read)
 		c.sh("echo 3 >/proc/sys/vm/drop_caches; md5sum -s -c /sums && echo " + n.name + " >>/killed && sync")
 		n.start()

@@ -1,7 +1,8 @@
 // Command ledger loads a block device in the machine of the interop tests and keeps
 // the books: every block holds exactly what was acknowledged last, so a lost write, a
 // read from the past and a late copy of an old write are found. It prints one line of
-// JSON when it ends.
+// JSON when it ends, and one for each round of a longer run: SIGUSR1 ends a round and
+// begins one with a warm driver, SIGUSR2 one with a cold driver.
 package main
 
 import (
@@ -38,11 +39,12 @@ func main() {
 	blocks := flag.Int("blocks", 2000, "blocks of 4 KiB")
 	first := flag.Int("first", 0, "first block")
 	limit := flag.Duration("for", time.Hour, "duration; SIGTERM ends it too")
-	warm := flag.Uint64("warm", 0, "requests before the file -ready is made")
-	ready := flag.String("ready", "/tmp/ledger.ready", "made when -warm requests are done; stalls count from then on")
+	warm := flag.Uint64("warm", 0, "requests after which a driver is warm; 0 means that it is")
+	cold := flag.Uint64("cold", 0, "requests that a cold driver has done when its round begins")
+	ready := flag.String("ready", "/tmp/ledger.ready", "made when a round begins; stalls count from then on")
 	books := flag.String("books", "", "file for the books: read at the start if it is there, written at the end")
 	flag.Parse()
-	r, err := run(*dev, *workers, *blocks, *first, *limit, *warm, *ready, *books)
+	r, err := run(*dev, *workers, *blocks, *first, *limit, *warm, *cold, *ready, *books)
 	if err != nil {
 		r.Error = err.Error()
 	}
@@ -58,22 +60,34 @@ type load struct {
 	fd   int
 	stop atomic.Bool
 
+	warm, cold uint64
+	ready      string
+
 	mu     sync.Mutex
 	ledger *aoetest.Ledger // guarded by mu, like all that follows
 	last   time.Time       // of the latest completion
 	stall  time.Duration
 	err    error
-	warm   uint64
-	ready  string
+	begun  bool   // the round
+	done   uint64 // requests since the last one
+	known  uint64 // requests since the driver was cold
+	chill  bool   // the driver is to be kept cold
 }
 
-func run(dev string, workers, blocks, first int, limit time.Duration, warm uint64, ready, books string) (r result, err error) {
+// settled is how many requests a round has at least before it counts.
+const settled = 200
+
+// coldPace is the pause between requests to a driver that is to stay cold: it learns
+// from every answer.
+const coldPace = 10 * time.Millisecond
+
+func run(dev string, workers, blocks, first int, limit time.Duration, warm, cold uint64, ready, books string) (r result, err error) {
 	fd, err := unix.Open(dev, unix.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return r, fmt.Errorf("open %s: %w", dev, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	l := &load{fd: fd, ledger: aoetest.NewLedger(blocks, blockSectors, 30, uint64(os.Getpid())), last: time.Now(), warm: warm, ready: ready}
+	l := &load{fd: fd, ledger: aoetest.NewLedger(blocks, blockSectors, 30, uint64(os.Getpid())), last: time.Now(), warm: warm, cold: cold, ready: ready}
 	l.ledger.First = uint64(first * blockSectors)
 	if known, err := l.open(books); err != nil {
 		return r, err
@@ -83,25 +97,60 @@ func run(dev string, workers, blocks, first int, limit time.Duration, warm uint6
 		}
 	}
 	sig := make(chan os.Signal, 1)
-	signal.Notify(sig, syscall.SIGTERM)
-	go func() {
-		select {
-		case <-sig:
-		case <-time.After(limit):
-		}
-		l.stop.Store(true)
-	}()
+	signal.Notify(sig, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	go l.follow(sig, limit)
 	l.all(workers, l.ledger.Next)
 	written, read, stall, slowest := l.ledger.Written, l.ledger.Read, l.stall, l.ledger.Slowest
 	l.stop.Store(false)
+	l.chill = false
 	if l.err == nil {
 		l.all(workers, l.ledger.All())
 	}
 	if l.err == nil {
 		l.err = l.keep(books)
 	}
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 	return result{Written: written, Read: read, StallMS: ms(stall), SlowestMS: ms(slowest)}, l.err
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// follow does what signals say, until one ends the load or its time is over.
+func (l *load) follow(sig chan os.Signal, limit time.Duration) {
+	end := time.After(limit)
+	for {
+		select {
+		case s := <-sig:
+			if s == syscall.SIGTERM {
+				l.stop.Store(true)
+				return
+			}
+			l.round(s == syscall.SIGUSR2)
+		case <-end:
+			l.stop.Store(true)
+			return
+		}
+	}
+}
+
+// round ends a round, when it does not stall any more, and begins one. A driver that asks a target who it is forgets what it
+// knew about the network.
+func (l *load) round(cold bool) {
+	_ = os.Remove(l.ready)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for end := time.Now().Add(time.Minute); l.err == nil && time.Since(l.last) > 50*time.Millisecond && time.Now().Before(end); {
+		l.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+		l.mu.Lock()
+	}
+	r := result{Written: l.ledger.Written, Read: l.ledger.Read, StallMS: ms(l.stall), SlowestMS: ms(l.ledger.Slowest)}
+	out, _ := json.Marshal(r) // a struct of plain values
+	fmt.Println(string(out))
+	l.begun, l.done, l.chill = false, 0, cold
+	if cold && l.err == nil {
+		l.known = 0
+		l.err = os.WriteFile("/dev/etherd/revalidate", []byte("e1.1"), 0)
+	}
 }
 
 // open reads the books that another ledger has kept, and says whether there are any.
@@ -130,6 +179,14 @@ func (l *load) keep(path string) error {
 	}
 	text, _ := json.Marshal(l.ledger.Books()) // numbers
 	return os.WriteFile(path, text, 0o600)
+}
+
+// begins says whether the driver is as it should be in this round.
+func (l *load) begins() bool {
+	if l.chill {
+		return l.done >= l.cold
+	}
+	return l.done >= settled && l.known >= l.warm
 }
 
 // erase makes every block what a new ledger believes it to be.
@@ -165,6 +222,11 @@ func (l *load) all(workers int, next func(int, *aoetest.Request) bool) {
 func (l *load) one(place int, b []byte, next func(int, *aoetest.Request) bool) bool {
 	r := &aoetest.Request{Data: b}
 	l.mu.Lock()
+	if l.chill {
+		l.mu.Unlock()
+		time.Sleep(coldPace)
+		l.mu.Lock()
+	}
 	r.Began = time.Now()
 	more := l.err == nil && next(place, r)
 	l.mu.Unlock()
@@ -178,13 +240,13 @@ func (l *load) one(place int, b []byte, next func(int, *aoetest.Request) bool) b
 		err = l.ledger.Done(place, r)
 	}
 	now := time.Now()
-	if n := l.ledger.Written + l.ledger.Read; n >= l.warm {
-		if n == l.warm {
-			_ = os.WriteFile(l.ready, nil, 0o600)
-			l.stall, l.ledger.Slowest = 0, 0
-		} else {
-			l.stall = max(l.stall, now.Sub(l.last))
-		}
+	l.done++
+	l.known++
+	l.stall = max(l.stall, now.Sub(l.last))
+	if !l.begun && l.begins() {
+		l.begun = true
+		_ = os.WriteFile(l.ready, nil, 0o600)
+		l.stall, l.ledger.Slowest = 0, 0
 	}
 	l.last = now
 	if err != nil && l.err == nil {
