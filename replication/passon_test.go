@@ -121,3 +121,68 @@ func TestWithoutFlushes(t *testing.T) {
 		t.Errorf("answers %v, %d epochs open, b has %d and %d", a.outcome, len(a.r.tl.closed), b.data[800], b.data[24*5])
 	}
 }
+
+// B14, B15: the news that a write made a block equal count late, when its epoch is confirmed
+// (protocol B), and meanwhile a newer write to the block was for this disk only, because the
+// peer has detached its own. They say nothing about that one: its bit stays.
+func TestLateNewsOfAnOlderWrite(t *testing.T) {
+	p, a, b := passOn(t, func(c *Config) { c.Protocol = ProtocolB })
+	b.admin(Admin{Kind: AdminPauseSync})
+	p.settle()
+	p.states(t, "PausedSyncS Primary/Secondary UpToDate/Inconsistent peer_isp", "PausedSyncT Secondary/Primary Inconsistent/UpToDate user_isp")
+	v := a.r.vols[0]
+	a.request(OpWrite, 24*5, 4096, 1000)
+	p.settle() // its epoch is not confirmed
+	if b.data[24*5] != 1000 || !v.disk.bm.Test(15) || a.r.ios.late != 1 {
+		t.Fatalf("b has %d, %d late writes\n%s", b.data[24*5], a.r.ios.late, p.take())
+	}
+	b.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	id := a.request(OpWrite, 24*5, 4096, 1001)
+	p.settle()
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[24*5] != 1000 || a.r.State(0).Conn < state.Connected {
+		t.Fatalf("write %v %v, b has %d, %v\n%s", o, ok, b.data[24*5], a.r.State(0), p.take())
+	}
+	p.tick(30)
+	if a.r.ios.inUse() != 0 || !v.disk.bm.Test(15) {
+		t.Fatalf("%d writes are not confirmed, bit %v\n%s", a.r.ios.inUse(), v.disk.bm.Test(15), p.take())
+	}
+	b.attach()
+	b.admin(Admin{Kind: AdminResumeSync})
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// A01: writes to more extents than the activity log has slots, while the peer confirms
+// nothing: they wait in order, the epoch is closed for them, and its confirmation lets all of
+// them go on.
+func TestStarvedWritesGoOn(t *testing.T) {
+	cfg := testConfig()
+	cfg.Volumes[0].ALExtents = 7 // the least there is are more
+	p := newSizedPair(1<<20, cfg, cfg)
+	a, b := establish(t, p)
+	slots := a.r.vols[0].disk.al.set.Slots()
+	b.asleep = true
+	var ids []ReqID
+	for i := range uint64(slots + 5) {
+		ids = append(ids, a.request(OpWrite, i*8192, 4096, 100+i))
+	}
+	a.request(OpWrite, 0, 4096, 99) // to an extent that is in the log: it waits its turn all the same
+	p.settle()
+	if n := len(a.r.vols[0].disk.al.starved); n == 0 {
+		t.Fatalf("nothing starves: %d writes, %d slots", len(ids), slots)
+	}
+	b.asleep = false
+	p.settle()
+	p.tick(30)
+	for _, id := range ids {
+		if o, ok := a.outcome[id]; !ok || o != OK {
+			t.Errorf("write %d: %v %v", id, o, ok)
+		}
+	}
+	p.equal(t)
+	if b.data[0] != 99 || len(a.r.vols[0].disk.al.starved) != 0 {
+		t.Errorf("b has %d, %d writes starve", b.data[0], len(a.r.vols[0].disk.al.starved))
+	}
+}
