@@ -95,10 +95,19 @@ func (c *client) done(n *node, f func(o replication.Outcome)) func(replication.O
 			return
 		}
 		c.busy[n.id]--
-		if st := n.state(); o == replication.IOError && n.gen == gen && c.w.op.diskFaults == 0 && (st.Disk == state.UpToDate || c.w.oracle.replicating(st)) {
-			c.w.fail("node %s answers with an I/O error, no disk has ever failed: %v", nodeName(n.id), st)
+		if o == replication.IOError && n.gen == gen {
+			c.judgeError(n)
 		}
 		f(o)
+	}
+}
+
+// judgeError: a request that a good disk could have served, here or over a connection that has
+// held, must not end with an error.
+func (c *client) judgeError(n *node) {
+	st, faults := n.state(), &c.w.op.diskFaults
+	if faults[n.id] == 0 && st.Disk == state.UpToDate || faults[1-n.id] == 0 && c.w.oracle.replicating(st) {
+		c.w.fail("node %s answers with an I/O error, the disk that counts has never failed: %v", nodeName(n.id), st)
 	}
 }
 

@@ -82,7 +82,7 @@ func (o *operator) diskError(r *rand.Rand) {
 		return
 	}
 	o.faults++
-	o.diskFaults++
+	o.diskFaults[n.id]++
 	n.dev.noSpace = r.IntN(4) == 0
 	n.dev.armed[kind] = true
 }
@@ -102,7 +102,7 @@ func (o *operator) latent(r *rand.Rand) {
 		return
 	}
 	o.faults++
-	o.diskFaults++
+	o.diskFaults[n.id]++
 	if n.dev.latent == nil {
 		n.dev.latent = map[uint64]bool{}
 	}
@@ -146,7 +146,7 @@ func (o *operator) meddle(r *rand.Rand) {
 		}
 	case 2:
 		if o.w.oracle.inSync && !o.w.nodes[1-n.id].faulty() {
-			o.diskFaults++
+			o.diskFaults[n.id]++
 			n.admin(replication.Admin{Kind: replication.AdminDetach, Force: r.IntN(4) == 0}, nil)
 		}
 	case 3:

@@ -13,7 +13,7 @@ type operator struct {
 	next              uint64
 	waiting           map[uint64]command
 	faults            int
-	diskFaults        int
+	diskFaults        [2]int              // of each node's disk
 	troubled          bool                // a disk has failed since the copies were in sync
 	intrusions        int                 // what comes over the network may be nonsense
 	back              [2]replication.Time // when a node that is down starts again
@@ -89,7 +89,7 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
 	case replication.NoteProtocolError:
-		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == 0 && o.intrusions == 0 {
+		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == [2]int{} && o.intrusions == 0 {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
 	case replication.NoteVerifyDone:

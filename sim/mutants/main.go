@@ -223,12 +223,37 @@ func (m *mutant) hunt(dir string, verbose bool) (how string, err error) {
 		var exit *exec.ExitError
 		switch {
 		case errors.As(err, &exit):
+			if healthy, err := passesWithout(dir, pkg, string(out)); !healthy || err != nil {
+				return "", err
+			}
 			return pkg + ": " + reason(string(out)), nil
 		case err != nil:
 			return "", err
 		}
 	}
 	return "", nil
+}
+
+// passesWithout says whether the seed that a mutant fails with passes without the mutant. A
+// seed that fails either way has found nothing.
+func passesWithout(dir, pkg, out string) (bool, error) {
+	seed := seedNumber.FindStringSubmatch(out)
+	if seed == nil {
+		return true, nil // tests that fail without a mutant are noticed elsewhere
+	}
+	bin := filepath.Join(dir, "healthy")
+	if _, err := os.Stat(bin); err != nil {
+		if out, err := exec.Command("go", "test", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
+			return false, fmt.Errorf("does not compile: %w\n%s", err, out)
+		}
+	}
+	cmd := exec.Command(bin, "-test.run=TestSim$", "-sim.seed="+seed[1])
+	cmd.Dir = pkg
+	err := cmd.Run()
+	if _, failed := errors.AsType[*exec.ExitError](err); failed {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // detector turns a line of a mutant's file into a package and the arguments of its
@@ -248,8 +273,9 @@ func detector(by string) (pkg string, args []string, err error) {
 }
 
 var (
-	seedLine = regexp.MustCompile(`(?m)seed \d+: .*$`)
-	failLine = regexp.MustCompile(`(?m)^\s*--- FAIL: .*$|^panic: .*$`)
+	seedLine   = regexp.MustCompile(`(?m)seed \d+: .*$`)
+	seedNumber = regexp.MustCompile(`(?m)seed (\d+): .*$`)
+	failLine   = regexp.MustCompile(`(?m)^\s*--- FAIL: .*$|^panic: .*$`)
 )
 
 // reason is the line of a test's output that says what went wrong.
