@@ -36,8 +36,12 @@ func (v *volume) freshSpaceTick() {
 	}
 	s := v.st
 	switch {
-	case s.Conn != state.Connected || !bothUpToDate(s) || v.disk == nil || v.disk.failed || v.disk.bm.Weight() == 0:
+	case s.Conn < state.Connected:
+		f.waiting = false // until the next handshake
+	case v.disk == nil || v.disk.failed || v.disk.bm.Weight() == 0:
 		*f = freshSpace{}
+	case s.Conn != state.Connected || !bothUpToDate(s): // an online verify, or a resync, which may settle it
+		f.since = v.r.now
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		f.since = v.r.now
 	case s.Role == state.Primary || v.r.now-f.since >= freshSpaceGrace:

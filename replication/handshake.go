@@ -281,6 +281,9 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		v.peerUUIDs.flags&flagKept != 0 && s.Features.Has(wire.FeatureSurvivor)}
 	rule41 := s.Features.Has(wire.FeatureWriteSame)
 	cmp := compare(self, peer, s.Version, rule41, r.conn.resolve)
+	if byDisk := overrideByDisk(noSync, myDisk, peerDisk); cmp.verdict == needs101 && byDisk != noSync {
+		cmp.verdict = byDisk // rule 41 would be overridden too
+	}
 	e := r.note(v, NoteVerdict)
 	e.Token, e.Result = uint64(cmp.rule), state.Result(cmp.verdict)
 	if cmp.verdict <= unrelated {

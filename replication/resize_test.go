@@ -272,10 +272,13 @@ func TestGrownApart(t *testing.T) {
 		p.settle()
 		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
 		if cut {
+			p.apart = true
 			p.cut()
-			p.settle()
+			p.tick(2)
+			p.apart = false
+			p.tick(1)
 		}
-		first.admin(Admin{Kind: AdminPrimary}) // not one tick has passed
+		first.admin(Admin{Kind: AdminPrimary})
 		p.settle()
 		if lazy {
 			first.r.vols[0].fresh = freshSpace{}
