@@ -169,7 +169,7 @@ func (w *world) rot() {
 		}
 	}
 	bad := w.nodes[1-good.id]
-	const window = 16384 // sectors, a matter of time only
+	const window = 2048 // sectors, a matter of time only
 	size := good.core.Status().Volumes[0].Size
 	start := w.rng.Uint64N(max(size, window) - window + 1)
 	stop := min(start+window, size)

@@ -36,6 +36,8 @@ func (o *operator) handler(n *node, e *replication.Effect) {
 func (o *operator) fence(n *node, done func(exit int)) {
 	other := o.w.nodes[1-n.id]
 	switch {
+	case n.state().Disk < state.Consistent: // it began long ago: what it would shut out is the only copy now
+		done(fenceFailed)
 	case o.barred[n.id] || o.w.rng.IntN(10) == 0 && !o.w.healing:
 		done(fenceFailed)
 	case !other.up && o.w.rng.IntN(2) == 0:

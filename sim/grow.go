@@ -64,14 +64,14 @@ func (o *operator) grow(r *rand.Rand) {
 	}
 	first := r.IntN(2)
 	for i, n := range o.w.nodes {
-		if i == first || r.IntN(2) == 0 {
+		if i == first || r.IntN(2) == 0 || o.assumed {
 			n.sectors = max(n.sectors, to)
 		}
 	}
 	n := o.w.nodes[r.IntN(2)]
 	a := replication.Admin{Kind: replication.AdminResize}
 	if st := n.state(); r.IntN(3) == 0 && st.Role == primary && st.Conn < state.Connected {
-		a.AssumePeer = true
+		a.AssumePeer, o.assumed = true, true
 		peer := o.w.nodes[1-n.id]
 		peer.sectors = max(peer.sectors, n.sectors)
 	}

@@ -95,7 +95,7 @@ func (n *node) config() replication.Config {
 	}
 	granularity := uint32(0)
 	if o.Thin {
-		granularity = 32 << 10
+		granularity = 128 << 10
 	}
 	return replication.Config{
 		Name: "r0", Protocol: o.Protocol, TimeoutTenths: 5, PingIntSeconds: 1, PingTimeoutTenths: 5, KoCount: 4,

@@ -24,6 +24,7 @@ type operator struct {
 	splitBrainPlanned bool    // it is what the test wants
 	verified          int     // online verifies that came to their end, counted on each node
 	rotten            uint64  // blocks that a verify must find
+	assumed           bool    // a node grows alone, maybe later: its peer has room whatever comes
 	barred            [2]bool // fenced: not to be promoted before the copies are in sync
 }
 

@@ -80,7 +80,7 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk == state.Failed && now.Role == primary && o.w.opt.Protocol != replication.ProtocolC {
 		o.w.check.giveUp(other) // what it answered before the peer had it may be lost with the next packet
 	}
-	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && o.replicating(now) {
+	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && now.Conn >= state.Connected {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
 	if now.Role == primary && now.Conn < state.Connected {

@@ -102,8 +102,8 @@ func (w *world) run(limit replication.Time, stop func() bool) {
 		switch {
 		case e.n != nil && e.n.inc != e.inc:
 		case e.n != nil && e.n.pausedUntil > w.now:
-			e.at = e.n.pausedUntil
-			w.push(e)
+			e.at = e.n.pausedUntil // with its number: what waits keeps its order
+			w.queue.push(e)
 		default:
 			e.do()
 		}
