@@ -141,7 +141,7 @@ func (r *Resource) note(e *replication.Effect) {
 	level := slog.LevelInfo
 	switch e.Note {
 	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError,
-		replication.NoteMoveFailed, replication.NoteCorrupt, replication.NoteFlags:
+		replication.NoteMoveFailed, replication.NoteCorrupt, replication.NoteFlags, replication.NoteStale:
 		level = slog.LevelError
 	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun,
 		replication.NoteVerifyStart, replication.NoteResized:

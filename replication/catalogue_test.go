@@ -408,6 +408,36 @@ func TestPeerAttachesOtherData(t *testing.T) {
 	}
 }
 
+// A Primary without a disk wrote to its peer, whose disk fails too. The own disk does not come
+// back with what it had before those writes: they are somewhere, and were acknowledged.
+func TestPrimaryDoesNotGoBackInTime(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.admin(Admin{Kind: AdminDetach})
+	p.tick(2)
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	if a.outcome[id] != OK || b.data[8] != 5 || a.data[8] == 5 {
+		t.Fatalf("write of a node without a disk: %v, b has %d, a %d", a.outcome[id], b.data[8], a.data[8])
+	}
+	b.failing[OpWrite] = true
+	a.request(OpWrite, 16, 4096, 6)
+	p.tick(20)
+	a.attach()
+	p.tick(20)
+	p.states(t, "Connected Primary/Secondary Diskless/Diskless", "Connected Secondary/Primary Diskless/Diskless")
+	b.failing[OpWrite] = false
+	b.attach()
+	p.tick(20)
+	a.attach()
+	p.tick(40)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	if a.data[8] != 5 {
+		t.Fatalf("a has %d", a.data[8])
+	}
+	p.equal(t)
+}
+
 // I15: an attachment that the peer has no opinion about does not wait for ever.
 func TestAttachmentWithoutAnOpinion(t *testing.T) {
 	p := newPair()

@@ -248,6 +248,10 @@ func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 	judged := v.peerUUIDs.known && !v.unheard(p) || p.Disk < state.Negotiating
 	if own.Disk == state.Negotiating && next.Disk == own.Disk && judged && (next.Conn == state.Connected || next.Conn == state.WFBitMapS) {
 		next.Disk = v.neg.Disk
+		if p.Disk < state.Negotiating && !v.neg.Matches { // spec 7.6: nothing to compare with, and the application has seen more
+			v.r.note(v, NoteStale)
+			next.Disk = state.Failed
+		}
 	}
 	hard := own.Conn >= state.Connected || next.Conn < state.Connected
 	result := v.apply(next, hard)

@@ -397,6 +397,7 @@ const (
 	NoteUndecided
 	NoteCongested
 	NoteFlags
+	NoteStale
 )
 
 var noteTexts = [...]string{
@@ -432,6 +433,7 @@ var noteTexts = [...]string{
 	NoteUndecided:         "peer does not say what it thinks of the disk that was attached, connection dropped",
 	NoteCongested:         "the link is congested",
 	NoteFlags:             "superblock is damaged: WAS_UP_TO_DATE without CONSISTENT, disk refused",
+	NoteStale:             "the disk lacks what the application of this Primary has seen, and there is no peer to get it from: not attached",
 }
 
 // String returns the remark, lower case, without values.
