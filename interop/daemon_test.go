@@ -101,7 +101,8 @@ func (d *daemon) signal(s syscall.Signal) {
 	d.proc = nil
 }
 
-// settled waits until both say that they are in sync and compares the disks.
+// settled waits until both say that they are in sync and compares states, generations and
+// disks.
 func (d *daemon) settled(k *kernel) {
 	d.t.Helper()
 	k.wait("in sync", procState.inSync)
@@ -110,18 +111,16 @@ func (d *daemon) settled(k *kernel) {
 			d.t.Fatalf("replblk: %s", d.must("proc"))
 		}
 	}
-	ours := strings.Split(d.must("get-gi", "r0"), ":")
-	theirs := k.gi()
-	if ours[0][:15] != theirs[0][:15] {
-		d.t.Errorf("UUIDs: kernel %v, replblk %v", theirs, ours)
-	}
+	ours, peers, _ := strings.Cut(d.must("role", "r0"), "/")
+	k.wait("roles as replblk says", func(s procState) bool { return s.ro == peers+"/"+ours })
+	sameGenerations(d.t, k.gi(), [4]string(strings.Split(d.must("get-gi", "r0"), ":")[:4]))
 	sameDisks(d.t, k.disk, d.disk, diskSize-1<<20)
 }
 
-// TestDaemon has replblk as a program, with the kernel's configuration file, replace a
-// node: NBD clients write, it is killed as Primary, comes back, and the kernel takes over.
-func TestDaemon(t *testing.T) {
-	o := options{}
+// daemonPair starts a pair in sync with the program as the kernel's peer. When the test is
+// over, both must be settled.
+func daemonPair(t *testing.T, o options) (*kernel, *daemon) {
+	t.Helper()
 	k := &kernel{t: t, disk: machine.disk, allowed: noticed}
 	k.begin()
 	k.configure(o)
@@ -131,12 +130,23 @@ func TestDaemon(t *testing.T) {
 	k.sh("drbdadm up r0")
 	t.Cleanup(k.end)
 	d.start()
-	t.Cleanup(func() { d.signal(syscall.SIGTERM) })
+	t.Cleanup(func() {
+		defer d.signal(syscall.SIGTERM)
+		if !t.Failed() {
+			d.settled(k)
+		}
+	})
 	k.wait("connect", procState.connected)
 	d.must("wait-connect", "r0")
 	d.must("new-current-uuid", "--clear-bitmap", "r0")
 	d.settled(k)
+	return k, d
+}
 
+// TestDaemon has replblk as a program, with the kernel's configuration file, replace a
+// node: NBD clients write, it is killed as Primary, comes back, and the kernel takes over.
+func TestDaemon(t *testing.T) {
+	k, d := daemonPair(t, options{})
 	d.must("primary", "r0")
 	d.write(1, 200)
 	d.settled(k)
@@ -156,7 +166,6 @@ func TestDaemon(t *testing.T) {
 	k.sh("drbdadm primary r0")
 	k.dd(3, 0, 2048)
 	d.start()
-	d.settled(k)
 }
 
 // write writes n blocks through NBD.

@@ -45,39 +45,68 @@ func (k *kernel) refuses(cmd, want string) {
 func (k *kernel) configure(o options) {
 	k.t.Helper()
 	dev, _ := o.device()
+	second := func(string) string { return "" }
+	if o.two {
+		second = func(disk string) string {
+			return "volume 1 { device /dev/drbd1; meta-disk internal; disk " + disk + "; }"
+		}
+	}
 	conf := fmt.Sprintf(`
 global { usage-count no; }
 resource r0 {
 	net { protocol %c; %s }
 	disk { %s }
-	device /dev/drbd0;
-	meta-disk internal;
-	on kernel { disk %s; address %s:7789; }
-	on replblk { disk %s; address %s:7789; }
+	handlers { %s }
+	on kernel {
+		address %s:7789;
+		volume 0 { device /dev/drbd0; meta-disk internal; disk %s; }
+		%s
+	}
+	on replblk {
+		address %s:7789;
+		volume 0 { device /dev/drbd0; meta-disk internal; disk %s; }
+		%s
+	}
 }
-`, o.proto(), o.kernelNet, o.kernelDisk, dev, kernelIP, peerDisk(), peerIP)
-	k.sh("echo " + base64.StdEncoding.EncodeToString([]byte(conf)) + " | base64 -d >/etc/drbd.conf")
+`, o.proto(), o.kernelNet, o.kernelDisk, o.kernelHandlers,
+		kernelIP, dev, second("/dev/vdb"), peerIP, peerDisk(), second(secondDisk()))
+	helper := "/sbin/drbdadm" // the default, which does not exist here: no handler runs
+	if o.kernelHandlers != "" {
+		helper = "/usr" + helper
+	}
+	k.sh("echo " + base64.StdEncoding.EncodeToString([]byte(conf)) + " | base64 -d >/etc/drbd.conf; " +
+		"printf " + helper + " >/sys/module/drbd/parameters/usermode_helper")
 }
 
 // create gives the kernel an empty disk with fresh metadata.
 func (k *kernel) create(o options) {
 	k.t.Helper()
-	for _, size := range []int64{0, o.size()} {
-		if err := os.Truncate(k.disk, size); err != nil {
+	sizes := map[string]int64{diskID: diskSize, bigID: bigDiskSize}
+	if o.two {
+		sizes[bigID] = secondSize
+	}
+	for id, file := range map[string]string{diskID: machine.disk, bigID: machine.big} {
+		for _, size := range []int64{0, sizes[id]} {
+			if err := os.Truncate(file, size); err != nil {
+				k.t.Fatal(err)
+			}
+		}
+		if err := machine.resize(id, sizes[id]); err != nil {
 			k.t.Fatal(err)
 		}
 	}
-	if !o.big {
-		k.resize(o.size())
-	}
 	k.forgetCache()
+	if o.breakable {
+		k.sh("modprobe dm-mod; DM_DISABLE_UDEV=1 dmsetup create breakable --table '" + k.table("linear /dev/vda 0") + "'")
+		k.t.Cleanup(func() { _, _, _ = machine.run("dmsetup remove breakable", commandTimeout) })
+	}
 	k.sh("drbdadm -- --force create-md r0 </dev/null")
 }
 
-// resize gives the kernel's disk another size.
+// resize gives the kernel's disk (not a big one) another size.
 func (k *kernel) resize(size int64) {
 	k.t.Helper()
-	if err := machine.resize(size); err != nil {
+	if err := machine.resize(diskID, size); err != nil {
 		k.t.Fatal(err)
 	}
 }
@@ -90,32 +119,38 @@ func (k *kernel) forgetCache() {
 // procState is what /proc/drbd says.
 type procState struct{ cs, ro, ds, flags, oos string }
 
-var procLine = regexp.MustCompile(`(?s) 0: cs:(\S+) ro:(\S+) ds:(\S+) . (\S+).*? oos:(\d+)`)
+var procLine = regexp.MustCompile(`(?s) ([01]): cs:(\S+) ro:(\S+) ds:(\S+) . (\S+).*? oos:(\d+)`)
 
-func (k *kernel) state() procState {
+// states is what it says of volumes 0 and 1.
+func (k *kernel) states() (s [2]procState) {
 	k.t.Helper()
-	m := procLine.FindStringSubmatch(k.sh("cat /proc/drbd"))
-	if m == nil {
-		return procState{cs: "Unconfigured"}
+	s[0].cs, s[1].cs = "Unconfigured", "Unconfigured"
+	for _, m := range procLine.FindAllStringSubmatch(k.sh("cat /proc/drbd"), -1) {
+		s[m[1][0]-'0'] = procState{m[2], m[3], m[4], m[5], m[6]}
 	}
-	return procState{m[1], m[2], m[3], m[4], m[5]}
+	return s
 }
 
+func (k *kernel) state() procState { k.t.Helper(); return k.states()[0] }
+
 // wait waits until /proc/drbd satisfies cond.
-func (k *kernel) wait(what string, cond func(procState) bool) {
+func (k *kernel) wait(what string, cond func(procState) bool) { k.t.Helper(); k.waitFor(0, what, cond) }
+
+// waitFor is wait for a volume.
+func (k *kernel) waitFor(vol uint16, what string, cond func(procState) bool) {
 	k.t.Helper()
 	var s procState
 	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if s = k.state(); cond(s) {
+		if s = k.states()[vol]; cond(s) {
 			return
 		}
 	}
-	k.t.Fatalf("kernel: %s: state is %+v", what, s)
+	k.t.Fatalf("kernel: volume %d: %s: state is %+v", vol, what, s)
 }
 
 // inStep is inSync, and the kernel sees the roles as p does.
-func (s procState) inStep(p *peer) bool {
-	ours := p.State(0)
+func (s procState) inStep(p *peer, vol uint16) bool {
+	ours := p.State(vol)
 	return s.inSync() && s.ro == fmt.Sprintf("%v/%v", ours.Peer, ours.Role)
 }
 
@@ -125,9 +160,11 @@ func (s procState) alone() bool     { return s.cs == "StandAlone" }
 func (s procState) waiting() bool   { return s.cs == "WFConnection" }
 
 // gi returns the generation identifiers as drbdadm prints them, without flags.
-func (k *kernel) gi() [4]string {
+func (k *kernel) gi() [4]string { k.t.Helper(); return k.giOf(0) }
+
+func (k *kernel) giOf(vol uint16) [4]string {
 	k.t.Helper()
-	f := strings.Split(strings.TrimSpace(k.sh("drbdadm get-gi r0")), ":")
+	f := strings.Split(strings.TrimSpace(k.sh(fmt.Sprint("drbdadm get-gi r0/", vol))), ":")
 	if len(f) < 4 {
 		k.t.Fatalf("get-gi: %q", f)
 	}
@@ -189,3 +226,9 @@ func keep(t *testing.T, kind, text string) {
 		t.Error(err)
 	}
 }
+
+// breakable is a device over /dev/vda that the kernel's machine can have fail.
+const breakable = "/dev/mapper/breakable"
+
+// table is the device mapper's table of it, with one target for all of the disk.
+func (k *kernel) table(target string) string { return fmt.Sprintf("0 %d %s", diskSize/512, target) }

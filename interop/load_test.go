@@ -19,9 +19,12 @@ func (k *kernel) fio(size string) {
 }
 
 // dd writes bytes that depend on seed to n KiB of the kernel's device from KiB at on.
-func (k *kernel) dd(seed, at, n int) {
+func (k *kernel) dd(seed, at, n int) { k.t.Helper(); k.ddOn(0, seed, at, n) }
+
+// ddOn is dd for a volume.
+func (k *kernel) ddOn(vol, seed, at, n int) {
 	k.t.Helper()
-	k.sh(fmt.Sprintf("yes 'interop %d' | dd of=/dev/drbd0 bs=64k iflag=fullblock seek=%d count=%d conv=fsync,notrunc", seed, at/64, n/64))
+	k.sh(fmt.Sprintf("yes 'interop %d' | dd of=/dev/drbd%d bs=64k iflag=fullblock seek=%d count=%d conv=fsync,notrunc", seed, vol, at/64, n/64))
 }
 
 // small writes single sectors and blocks that share one with their neighbours.
@@ -58,17 +61,22 @@ func (p *peer) scribble(seed uint64, n int) { p.scribbleAt(seed, n, 0, p.sectors
 
 // scribbleAt is scribble within a range of sectors.
 func (p *peer) scribbleAt(seed uint64, n int, first, sectors uint64) {
+	p.scribbleOn(p.Volume(0), seed, n, first, sectors)
+}
+
+// scribbleOn is scribbleAt for a volume.
+func (p *peer) scribbleOn(d block.Device, seed uint64, n int, first, sectors uint64) {
 	const lanes = 4
 	var wg sync.WaitGroup
 	for lane := range uint64(lanes) {
 		wg.Go(func() {
 			for i, w := range randomWrites(seed, lane, lanes, sectors, n) {
-				if err := block.WriteAt(p.Volume(0), w.data, first+w.sector); err != nil {
+				if err := block.WriteAt(d, w.data, first+w.sector); err != nil {
 					p.t.Errorf("replblk: %v", err)
 					return
 				}
 				if i%16 == 15 {
-					if err := block.FlushAll(p.Volume(0)); err != nil {
+					if err := block.FlushAll(d); err != nil {
 						p.t.Errorf("replblk: %v", err)
 					}
 				}

@@ -19,8 +19,9 @@ import (
 
 var capture = flag.Bool("interop.pcap", false, "keep what is on the wire as TEST.pcap in -interop.out")
 
-// peerDisk is the file that is replblk's disk.
-func peerDisk() string { return filepath.Join(machine.dir, "peer.img") }
+// peerDisk is the file that is replblk's disk, and secondDisk that of volume 1.
+func peerDisk() string   { return filepath.Join(machine.dir, "peer.img") }
+func secondDisk() string { return filepath.Join(machine.dir, "peer1.img") }
 
 // start begins a scenario with two fresh disks, none of the nodes connected. When the test
 // is over, both nodes must be settled (unless k.ends says why not), and the kernel must
@@ -72,7 +73,10 @@ func established(t *testing.T, o options) (*kernel, *peer) {
 	t.Helper()
 	k, p := start(t, o)
 	connect(k, p)
-	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
+	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/0")
+	if o.two {
+		k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/1")
+	}
 	settled(k, p)
 	return k, p
 }
@@ -80,15 +84,30 @@ func established(t *testing.T, o options) (*kernel, *peer) {
 // settled waits until both nodes say that they are in sync, and compares the states that
 // they report, their generations, and their disks byte by byte outside of the metadata.
 func settled(k *kernel, p *peer) {
-	t := k.t
-	t.Helper()
-	p.wait("in sync", inSync)
-	k.wait("in sync, roles as replblk says", func(s procState) bool { return s.inStep(p) })
-	sameUUIDs(k, p)
-	if n := p.Status().Volumes[0].OutOfSync; n != 0 {
-		t.Errorf("replblk: %d blocks out of sync", n)
+	k.t.Helper()
+	settledVolume(k, p, 0, k.disk, p.disk)
+	if p.o.two {
+		settledVolume(k, p, 1, machine.big, secondDisk())
 	}
-	sameDisks(t, k.disk, p.disk, int64(p.sectors())*512)
+}
+
+func settledVolume(k *kernel, p *peer, vol uint16, theirs, ours string) {
+	k.t.Helper()
+	p.waitFor(vol, "in sync", inSync)
+	k.waitFor(vol, "in sync, roles as replblk says", func(s procState) bool { return s.inStep(p, vol) })
+	sameUUIDs(k, p, vol)
+	if n := p.Status().Volumes[vol].OutOfSync; n != 0 {
+		k.t.Errorf("replblk: volume %d: %d blocks out of sync", vol, n)
+	}
+	size := int64(p.Volume(vol).Geometry().Sectors) * 512
+	if p.o.proto() == 'A' { // an answered write may still be on its way
+		for deadline := time.Now().Add(waitTimeout / 4); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			if s, err := firstDifference(theirs, ours, size); err != nil || s < 0 {
+				break
+			}
+		}
+	}
+	sameDisks(k.t, theirs, ours, size)
 }
 
 // agreed waits until both nodes are connected again, without a resync, and in sync.
@@ -107,21 +126,28 @@ const justCreated = 4
 // sameUUIDs compares the generation identifiers. Bit 0 of the current one is the
 // role, and of the others a leftover. A history with the generation of the empty disk
 // is as good as one without.
-func sameUUIDs(k *kernel, p *peer) {
+func sameUUIDs(k *kernel, p *peer, vol uint16) {
 	k.t.Helper()
-	theirs := k.gi()
-	u := p.Status().Volumes[0].UUIDs
-	k.t.Logf("kernel %v, replblk %016X", theirs, u)
-	for i, want := range theirs {
-		var n uint64
-		if _, err := fmt.Sscanf(want, "%X", &n); err != nil {
-			k.t.Fatal(err)
+	var ours [4]string
+	for i, u := range p.Status().Volumes[vol].UUIDs {
+		ours[i] = fmt.Sprintf("%016X", u)
+	}
+	sameGenerations(k.t, k.giOf(vol), ours)
+}
+
+func sameGenerations(t *testing.T, theirs, ours [4]string) {
+	t.Helper()
+	t.Logf("kernel %v, replblk %v", theirs, ours)
+	for i := range theirs {
+		var n, m uint64
+		if _, err := fmt.Sscanf(theirs[i]+" "+ours[i], "%X %X", &n, &m); err != nil {
+			t.Fatal(err)
 		}
-		if i > 1 && n == justCreated && u[i] == 0 || i > 1 && n == 0 && u[i] == justCreated {
+		if i > 1 && (n == justCreated && m == 0 || n == 0 && m == justCreated) {
 			continue
 		}
-		if n&^1 != u[i]&^1 {
-			k.t.Errorf("UUID %d: kernel has %s, replblk %016X", i, want, u[i])
+		if n&^1 != m&^1 {
+			t.Errorf("UUID %d: kernel has %s, replblk %s", i, theirs[i], ours[i])
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
 	"github.com/replblk/replblk/internal/mdtool"
 	"github.com/replblk/replblk/metadata"
@@ -38,6 +39,12 @@ type options struct {
 	core       func(*replication.Config)
 	handlers   map[string]string // replblk's
 	big        bool              // disks of bigDiskSize
+	two        bool              // a volume 1 of secondSize besides
+
+	swapped        bool                            // replblk's node is the one that is the kernel's otherwise
+	breakable      bool                            // the kernel's disk can be broken
+	kernelHandlers string                          // lines of the kernel's handlers section
+	wrap           func(block.Device) block.Device // replblk's disk
 }
 
 func (o options) proto() byte {
@@ -56,8 +63,11 @@ func (o options) size() int64 {
 
 // device returns the kernel's device and the file behind it.
 func (o options) device() (dev, file string) {
-	if o.big {
+	switch {
+	case o.big:
 		return "/dev/vdb", machine.big
+	case o.breakable:
+		return breakable, machine.disk
 	}
 	return "/dev/vda", machine.disk
 }
@@ -73,6 +83,13 @@ func (o options) config() node.Config {
 			}},
 		},
 		Link: transport.Config{Local: peerIP + ":7789", Peer: kernelIP + ":7789", ConnectInterval: 3 * time.Second},
+	}
+	if o.two {
+		c.Core.Volumes = append(c.Core.Volumes, c.Core.Volumes[0])
+		c.Core.Volumes[1].Number = 1
+	}
+	if o.swapped {
+		c.Link.Local, c.Link.Peer = c.Link.Peer, c.Link.Local
 	}
 	if o.core != nil {
 		o.core(&c.Core)
@@ -90,6 +107,12 @@ func newPeer(t *testing.T, o options, path string, fresh bool) *peer {
 			t.Fatal(err)
 		}
 		createMD(t, path)
+		if o.two {
+			if err := newImage(secondDisk(), secondSize); err != nil {
+				t.Fatal(err)
+			}
+			createMD(t, secondDisk())
+		}
 	}
 	log, err := os.OpenFile(fileName(t, "peer.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -101,6 +124,9 @@ func newPeer(t *testing.T, o options, path string, fresh bool) *peer {
 	}
 	p := &peer{Resource: r, t: t, o: o, disk: path, log: log}
 	p.attach()
+	if o.two {
+		p.attachVolume(1, secondDisk())
+	}
 	return p
 }
 
@@ -117,13 +143,19 @@ func createMD(t *testing.T, path string) {
 }
 
 // attach gives the node its disk.
-func (p *peer) attach() {
+func (p *peer) attach() { p.t.Helper(); p.attachVolume(0, p.disk) }
+
+func (p *peer) attachVolume(vol uint16, path string) {
 	p.t.Helper()
-	d, err := file.Open(p.disk, file.Options{})
+	f, err := file.Open(path, file.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.AttachVolume(p.limit(), 0, node.Backing{Data: d, Placement: metadata.Internal, Close: d.Close}); err != nil {
+	var d block.Device = f
+	if p.o.wrap != nil {
+		d = p.o.wrap(f)
+	}
+	if err := p.AttachVolume(p.limit(), vol, node.Backing{Data: d, Placement: metadata.Internal, Close: f.Close}); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -154,15 +186,18 @@ func (p *peer) refuses(cmd replication.Admin, want state.Result) {
 }
 
 // wait waits until the volume's state satisfies cond.
-func (p *peer) wait(what string, cond func(state.State) bool) {
+func (p *peer) wait(what string, cond func(state.State) bool) { p.t.Helper(); p.waitFor(0, what, cond) }
+
+// waitFor is wait for a volume.
+func (p *peer) waitFor(vol uint16, what string, cond func(state.State) bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(10 * time.Millisecond) {
-		s := p.State(0)
+		s := p.State(vol)
 		if cond(s) {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("replblk: %s: state is %+v", what, s)
+			p.t.Fatalf("replblk: volume %d: %s: state is %+v", vol, what, s)
 		}
 	}
 }

@@ -87,7 +87,7 @@ func cable(t *testing.T, up string) {
 // broken runs during between the loss of the network and its return.
 func broken(k *kernel, p *peer, during func()) {
 	k.t.Helper()
-	k.allowed = noticed
+	k.allowed = append(k.allowed, noticed...)
 	cable(k.t, "down")
 	defer cable(k.t, "up")
 	p.wait("the kernel is gone", func(s state.State) bool { return s.Conn < state.Connected })

@@ -32,6 +32,7 @@ const (
 const (
 	diskSize    = 128 << 20
 	bigDiskSize = 4 << 30
+	secondSize  = 64 << 20 // of volume 1, if there is one
 )
 
 // machine is the one that all tests share. A boot takes as long as a scenario, and a
@@ -61,8 +62,7 @@ func boot(lab, dir string) (*vm, error) {
 		first: "modprobe drbd && echo Linux $(uname -r), drbd $(head -n2 /proc/drbd)"}
 	v.hardware = slices.Concat([]string{"-m", "640"}, fromRAM(lab, "machine=kernel address="+kernelIP+"/24"),
 		nic(0, tapName), nic(1, aoeTap),
-		[]string{"-drive", "file=" + v.disk + ",if=virtio,id=" + diskID + ",format=raw,cache=writeback,discard=unmap",
-			"-drive", "file=" + v.big + ",if=virtio,format=raw,cache=writeback,discard=unmap"})
+		drive(diskID, v.disk), drive(bigID, v.big))
 	if err := errors.Join(newImage(v.disk, diskSize), newImage(v.big, bigDiskSize)); err != nil {
 		return nil, err
 	}
@@ -73,6 +73,11 @@ func boot(lab, dir string) (*vm, error) {
 func fromRAM(lab, words string) []string {
 	return []string{"-kernel", filepath.Join(lab, "vmlinuz"), "-initrd", filepath.Join(lab, "initrd"),
 		"-append", "console=ttyS0 panic=-1 net.ifnames=0 " + words}
+}
+
+// drive is a disk of the machine; id names it for the monitor.
+func drive(id, file string) []string {
+	return []string{"-drive", "id=" + id + ",file=" + file + ",if=virtio,format=raw,cache=writeback,discard=unmap"}
 }
 
 // nic is the machine's interface eth<n> on a tap device, with an address that no other
@@ -89,7 +94,7 @@ func (v *vm) start() error {
 	_ = os.Remove(sock)
 	v.cmd = exec.Command("qemu-system-x86_64", append([]string{
 		"-accel", "tcg,thread=multi", "-smp", "1", "-display", "none", "-no-reboot", "-monitor", "none",
-		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path=" + filepath.Join(v.dir, "console.log"),
+		"-serial", "chardev:console", "-chardev", "file,id=console,append=on,path=" + v.console(),
 		"-serial", "unix:" + sock + ",server=on,wait=off",
 		"-qmp", "unix:" + v.monitor() + ",server=on,wait=off",
 	}, v.hardware...)...)
@@ -111,13 +116,17 @@ func (v *vm) start() error {
 	return nil
 }
 
-// diskID is the name of /dev/vda for the monitor.
-const diskID = "disk0"
+// Names of /dev/vda and /dev/vdb for the monitor.
+const (
+	diskID = "disk0"
+	bigID  = "disk1"
+)
 
 func (v *vm) monitor() string { return filepath.Join(v.dir, "qmp.sock") }
+func (v *vm) console() string { return filepath.Join(v.dir, "console.log") }
 
-// resize gives /dev/vda another size while the machine runs, and the file behind it.
-func (v *vm) resize(size int64) error {
+// resize gives a disk another size while the machine runs, and the file behind it.
+func (v *vm) resize(id string, size int64) error {
 	c, err := net.Dial("unix", v.monitor())
 	if err != nil {
 		return err
@@ -128,7 +137,7 @@ func (v *vm) resize(size int64) error {
 	}
 	answers := json.NewDecoder(c)
 	for _, cmd := range []string{"", `{"execute":"qmp_capabilities"}`,
-		fmt.Sprintf(`{"execute":"block_resize","arguments":{"device":%q,"size":%d}}`, diskID, size)} {
+		fmt.Sprintf(`{"execute":"block_resize","arguments":{"device":%q,"size":%d}}`, id, size)} {
 		if _, err := c.Write([]byte(cmd)); err != nil {
 			return err
 		}

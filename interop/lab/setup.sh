@@ -11,9 +11,9 @@ export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 # What the tests call on this side of the machine : its Debian package.
 host_tools="qemu-system-x86_64:qemu-system-x86 ip:iproute2 mkfs.ext4:e2fsprogs cpio:cpio depmod:kmod busybox:busybox-static
-	drbdmeta:drbd-utils fio:fio tcpdump:tcpdump"
+	drbdmeta:drbd-utils fio:fio tcpdump:tcpdump dmsetup:dmsetup"
 # What is copied into the machine. drbdadm re-executes drbdadm-84 when the 8.4 module is loaded.
-guest_tools="drbdadm drbdsetup drbdmeta /lib/drbd/drbdadm-84 /lib/drbd/drbdsetup-84 fio mkfs.ext4 fsck.ext4"
+guest_tools="drbdadm drbdsetup drbdmeta /lib/drbd/drbdadm-84 /lib/drbd/drbdsetup-84 fio mkfs.ext4 fsck.ext4 dmsetup"
 guest_modules="virtio_pci virtio_net virtio_blk virtio_rng drbd crc32c_generic sha1_generic sha256_generic
 	md5 hmac crc32_generic dm-mod dm-flakey loop aoe ext4"
 
