@@ -102,7 +102,13 @@ type station struct {
 // station discovers the target.
 func (n lan) station(t *testing.T, sectors int) *station {
 	t.Helper()
-	link, err := aoetest.OpenIn(n.client, "cli")
+	return n.stationOn(t, "cli", sectors)
+}
+
+// stationOn is station on another interface of the client's namespace.
+func (n lan) stationOn(t *testing.T, name string, sectors int) *station {
+	t.Helper()
+	link, err := aoetest.OpenIn(n.client, name)
 	if err != nil {
 		t.Fatal(err)
 	}
