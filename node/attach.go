@@ -31,9 +31,11 @@ type backing struct {
 	Backing
 	data, meta block.Device
 	queue      *metaQueue
+	live       liveOps      // data operations in progress
 	users      atomic.Int64 // direct reads in progress, plus one while attached
 	idle       chan struct{}
 	detach     sync.Once
+	gaveUp     atomic.Bool // the core does not wait for it
 
 	layout metadata.Layout // where the metadata lies; the runner's
 	found  metadata.Layout // where it belongs, as of the last EvDevice; the runner's
@@ -72,6 +74,10 @@ func (r *Resource) retire(vol uint16, b *backing) {
 			if err := b.close(); err != nil {
 				r.log.Warn("backing device closed with an error", "volume", vol, "err", err)
 			}
+			if b.gaveUp.Load() {
+				r.volumes[vol].hanging.Add(-1)
+				r.log.Warn("the disk that was given up has returned everything and is closed", "volume", vol)
+			}
 			r.publish(Change{Kind: ChangeDetached, Volume: vol})
 		}()
 	})
@@ -83,6 +89,9 @@ func (b *Backing) close() error {
 	}
 	return b.Close()
 }
+
+// errHanging: the disk that the volume had may still read and write.
+var errHanging = errors.New("the last disk was given up and has not answered everything yet: attach again when it has, or after a restart of the machine")
 
 var errDetached = errors.New("disk was refused or failed while it was attached")
 
@@ -103,6 +112,9 @@ func (r *Resource) attachVolume(ctx context.Context, vol uint16, b Backing) erro
 	v := r.volumes[vol]
 	if v == nil {
 		return errors.Join(fmt.Errorf("resource %s has no such volume", r.name), b.close())
+	}
+	if v.Hanging() {
+		return errors.Join(errHanging, b.close())
 	}
 	bk := &backing{Backing: b, data: b.Data, meta: b.Meta, idle: make(chan struct{})}
 	if bk.meta == nil {

@@ -38,6 +38,14 @@ func (t *buffers) bytes(id replication.BufID) []byte {
 	return t.bufs[id-1].B
 }
 
+// forsake takes the memory of a buffer out of use for good, because a disk may still read
+// or write it. The name stands for other memory of the same size.
+func (t *buffers) forsake(id replication.BufID) {
+	t.mu.Lock()
+	t.bufs[id-1] = buffer.Get(len(t.bufs[id-1].B))
+	t.mu.Unlock()
+}
+
 // release gives a buffer back.
 func (t *buffers) release(id replication.BufID) {
 	t.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
@@ -140,7 +141,7 @@ func (r *Resource) logState(e *replication.Effect) {
 func (r *Resource) note(e *replication.Effect) {
 	level := slog.LevelInfo
 	switch e.Note {
-	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteMetaError,
+	case replication.NoteSplitBrain, replication.NoteUnrelated, replication.NoteDiskError, replication.NoteDiskTimeout, replication.NoteMetaError,
 		replication.NoteMoveFailed, replication.NoteCorrupt, replication.NoteFlags, replication.NoteStale:
 		level = slog.LevelError
 	case replication.NoteResyncStart, replication.NoteResyncDone, replication.NoteVerdict, replication.NoteDryRun,
@@ -170,6 +171,8 @@ func (r *Resource) note(e *replication.Effect) {
 	case replication.NoteDryRun:
 		c.New.Conn, c.Full = e.New.Conn, e.On
 		attrs = append(attrs, slog.String("would-become", e.New.Conn.String()), slog.Bool("full-resync", e.On))
+	case replication.NoteDiskTimeout:
+		attrs = append(attrs, slog.Duration("disk-timeout", time.Duration(e.Token)*100*time.Millisecond))
 	case replication.NoteVerifyDone:
 		attrs = append(attrs, slog.Uint64("out-of-sync-blocks", e.Token))
 	default:

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/internal/buffer"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -21,6 +22,16 @@ type diskOp struct {
 	buf  replication.BufID // allocated for a read; reported at the end
 	next *diskOp
 
+	disk       *backing          // in whose list of operations it is; nil: there is no disk
+	prev, more *diskOp           // its neighbours there, guarded by disk.live.mu
+	listed     bool              // guarded by disk.live.mu
+	counted    bool              // given up, and the device stays open for it
+	held       replication.BufID // whose memory it has, 0: none
+	asked      replication.ReqID // whose memory it has, if ofRequest
+	ofRequest  bool
+	bounce     *buffer.Buffer // memory of its own in place of the request's
+	request    []byte         // with bounce: that of the request
+
 	sum     wire.Algorithm // digest to report of what was read
 	sumOnly bool           // and nothing else
 	zero    bool           // report whether all of it is zero
@@ -29,9 +40,10 @@ type diskOp struct {
 // diskOps keeps idle diskOps and turns completions into events. A sync.Pool would
 // lose them at every garbage collection, and the core bounds how many there are.
 type diskOps struct {
-	loop *loop
-	bufs *buffers
-	sums digests
+	loop  *loop
+	bufs  *buffers
+	slots *slots
+	sums  digests
 
 	mu   sync.Mutex
 	idle *diskOp // guarded by mu
@@ -53,6 +65,7 @@ func (p *diskOps) get() *diskOp {
 
 func (p *diskOps) put(o *diskOp) {
 	o.req.Data, o.req.Err, o.req.Next, o.buf, o.sum, o.sumOnly, o.zero = nil, nil, nil, 0, 0, false, false
+	o.disk, o.held, o.ofRequest = nil, 0, false
 	p.mu.Lock()
 	o.next = p.idle
 	p.idle = o
@@ -62,6 +75,11 @@ func (p *diskOps) put(o *diskOp) {
 // done is called by the backing device, on any goroutine, the runner's included: then
 // the event is only appended and the runner finds it when it looks again.
 func (o *diskOp) done(r *block.Request) {
+	if o.disk != nil && !o.disk.live.remove(o) {
+		o.returned()
+		return
+	}
+	o.giveBounce()
 	ev := replication.Event{Kind: replication.EvDisk, IO: o.io, Err: diskError(r.Err), Buf: o.buf}
 	if o.sum != 0 {
 		o.summed(&ev)
@@ -116,6 +134,9 @@ func (o *diskOp) submit(d block.Device, e *replication.Effect, data []byte, more
 	}
 	if more {
 		r.Flags |= block.More
+	}
+	if o.disk != nil {
+		o.disk.live.add(o)
 	}
 	d.Submit(r)
 }

@@ -76,8 +76,7 @@ func (r *Resource) effect(fx *replication.Effects, e *replication.Effect, more b
 	case replication.FxComplete:
 		r.complete(e)
 	case replication.FxFill:
-		copy(r.slots.get(e.Req).Data[e.From:], r.bufs.bytes(e.Buf)[:e.Size])
-		r.bufs.release(e.Buf)
+		r.fill(e)
 	case replication.FxFree:
 		if e.Buf != 0 {
 			r.bufs.release(e.Buf)
@@ -101,6 +100,8 @@ func (r *Resource) effect(fx *replication.Effects, e *replication.Effect, more b
 		if v := r.volumes[e.Vol]; v != nil {
 			v.reads.Store(e.On)
 		}
+	case replication.FxAbort:
+		r.abort(e.Vol)
 	case replication.FxDetached:
 		r.detached(e.Vol)
 	case replication.FxMeasure:
@@ -120,10 +121,18 @@ func (r *Resource) disk(e *replication.Effect, more bool) {
 	o := r.ops.get()
 	o.io = e.IO
 	data := r.payload(e)
-	if e.Op == replication.OpRead && e.Payload == replication.PayloadNone {
+	switch {
+	case e.Op == replication.OpRead && e.Payload == replication.PayloadNone:
 		o.buf, data = r.bufs.alloc(int(e.Size))
+		o.held = o.buf
+	case e.Payload == replication.PayloadBuffer:
+		o.held = e.Buf
+	case e.Payload == replication.PayloadRequest:
+		data = o.ofMemory(e, data, r.volumes[e.Vol].guarded.Load())
+	default:
 	}
 	b := r.backing(e.Vol)
+	o.disk = b
 	if b == nil { // contrary to the contract; the core asked and gets an answer
 		o.req.Op = diskToBlock[e.Op]
 		o.req.Complete(errNoDisk)
@@ -163,6 +172,9 @@ func (r *Resource) detached(vol uint16) {
 
 // complete ends a request. A read that the peer served has its data in a buffer.
 func (r *Resource) complete(e *replication.Effect) {
+	if r.slots.postpone(e) {
+		return // its memory is in the hands of a disk that does not answer
+	}
 	req := r.slots.release(e.Req)
 	if e.Buf != 0 {
 		if e.Outcome == replication.OK {
@@ -171,4 +183,13 @@ func (r *Resource) complete(e *replication.Effect) {
 		r.bufs.release(e.Buf)
 	}
 	completed(req, e.Outcome)
+}
+
+// fill puts what the peer has sent into a part of a request's memory.
+func (r *Resource) fill(e *replication.Effect) {
+	if r.slots.postpone(e) {
+		return
+	}
+	copy(r.slots.get(e.Req).Data[e.From:], r.bufs.bytes(e.Buf)[:e.Size])
+	r.bufs.release(e.Buf)
 }

@@ -28,10 +28,12 @@ type metaQueue struct {
 	notify     func(replication.IOID, replication.DiskError)
 
 	mu    sync.Mutex
-	wake  *sync.Cond // on mu: something was queued
-	ops   []metaOp   // guarded by mu
-	arena []byte     // guarded by mu: blocks of ops, in order
-	shut  bool       // guarded by mu: end when ops is empty
+	wake  *sync.Cond         // on mu: something was queued
+	ops   []metaOp           // guarded by mu
+	arena []byte             // guarded by mu: blocks of ops, in order
+	owed  []replication.IOID // guarded by mu: notifies that were not answered
+	given bool               // guarded by mu: the disk is not waited for, see abort
+	shut  bool               // guarded by mu: end when ops is empty
 
 	done chan struct{} // closed when the goroutine has ended
 
@@ -61,6 +63,9 @@ func newMetaQueue(data, meta block.Device, notify func(replication.IOID, replica
 func (q *metaQueue) put(op metaOp, blk []byte) {
 	q.mu.Lock()
 	q.ops = append(q.ops, op)
+	if op.kind == replication.FxMetaNotify {
+		q.owed = append(q.owed, op.io)
+	}
 	if op.kind == replication.FxMetaWrite {
 		q.arena = append(q.arena, blk[:metaBlock]...)
 	}
@@ -105,6 +110,9 @@ func (q *metaQueue) batch() {
 		switch op.kind {
 		case replication.FxMetaWrite:
 			n := run(q.work[i:])
+			if q.aborted() {
+				return
+			}
 			q.write(op.sector, blocks[:n*metaBlock])
 			blocks = blocks[n*metaBlock:]
 			i += n
@@ -114,10 +122,42 @@ func (q *metaQueue) batch() {
 		default:
 			err := q.err
 			q.err = replication.DiskOK
+			if !q.answer() {
+				return
+			}
 			q.notify(op.io, err)
 		}
 		i++
 	}
+}
+
+// abort answers every notify and does nothing more. What the disk is busy with stays with
+// it: the goroutine ends when that returns.
+func (q *metaQueue) abort() {
+	q.mu.Lock()
+	owed := q.owed
+	q.given, q.owed, q.ops, q.arena = true, nil, nil, nil
+	q.mu.Unlock()
+	for _, io := range owed {
+		q.notify(io, replication.DiskAborted)
+	}
+}
+
+func (q *metaQueue) aborted() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.given
+}
+
+// answer takes the oldest notify off what is owed; false if the queue was aborted.
+func (q *metaQueue) answer() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.given {
+		return false
+	}
+	q.owed = append(q.owed[:0], q.owed[1:]...)
+	return true
 }
 
 // run returns how many operations at the start of ops write adjacent blocks.
@@ -141,6 +181,9 @@ func (q *metaQueue) write(sector uint64, p []byte) {
 }
 
 func (q *metaQueue) flush(data bool) {
+	if q.aborted() {
+		return
+	}
 	if data && q.data != q.meta && q.err == replication.DiskOK {
 		q.do(q.data, block.Flush, 0, nil)
 	}

@@ -68,8 +68,12 @@ func TestMetaQueueOrder(t *testing.T) {
 			q.mu.Lock() // one batch, so that what is coalesced does not depend on timing
 			for _, op := range tt.ops {
 				q.ops = append(q.ops, op)
-				if op.kind == replication.FxMetaWrite {
+				switch op.kind {
+				case replication.FxMetaWrite:
 					q.arena = append(q.arena, blk...)
+				case replication.FxMetaNotify:
+					q.owed = append(q.owed, op.io)
+				default:
 				}
 			}
 			q.mu.Unlock()

@@ -85,10 +85,11 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 	r.loop = newLoop(c, r.execute)
 	r.slots = newSlots(cfg.Core.MaxRequests)
 	r.bufs = &buffers{}
-	r.ops = &diskOps{loop: r.loop, bufs: r.bufs}
+	r.ops = &diskOps{loop: r.loop, bufs: r.bufs, slots: r.slots}
 	for _, vc := range cfg.Core.Volumes {
 		v := &Volume{res: r, number: vc.Number}
 		v.changed(c.State(vc.Number))
+		v.guarded.Store(vc.DiskTimeoutTenths != 0)
 		r.volumes[vc.Number] = v
 		r.numbers = append(r.numbers, vc.Number)
 	}
@@ -198,6 +199,11 @@ func (r *Resource) Adjust(ctx context.Context, cfg Config) (state.Result, error)
 	if err == nil && res.OK() {
 		r.handlers.configure(cfg.Handlers)
 		r.conn.configure(cfg.Network, cfg.Link)
+		for _, vc := range cfg.Core.Volumes {
+			if v := r.volumes[vc.Number]; v != nil {
+				v.guarded.Store(vc.DiskTimeoutTenths != 0)
+			}
+		}
 	}
 	return res, err
 }

@@ -14,8 +14,9 @@ type slots struct {
 	mu   sync.Mutex
 	some *sync.Cond // on mu: a slot became free
 	reqs []*block.Request
-	free []uint32 // guarded by mu
-	shut bool     // guarded by mu: nothing more is accepted
+	free []uint32                           // guarded by mu
+	shut bool                               // guarded by mu: nothing more is accepted
+	hung map[replication.ReqID]*hungRequest // guarded by mu; empty but after an abort
 }
 
 func newSlots(n int) *slots {

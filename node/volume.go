@@ -31,7 +31,11 @@ type Volume struct {
 	sectors atomic.Uint64
 	disk    atomic.Pointer[backing] // nil: none
 
+	guarded atomic.Bool // with disk-timeout: what the disk works with is memory of its own
+
 	ops readOps
+
+	hanging atomic.Int32 // disks that were given up and have not returned
 
 	usersMu sync.Mutex
 	users   uint32 // guarded by usersMu: clients that have the volume open

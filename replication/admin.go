@@ -364,13 +364,12 @@ func (v *volume) detach(c command) {
 		v.r.reply(c.Token, state.IsDiskless)
 		return
 	}
-	if v.disk.failed {
-		v.detachTokens = append(v.detachTokens, c.Token)
+	if c.Force {
+		v.forceDetach(c.Token)
 		return
 	}
-	if c.Force {
+	if v.disk.failed {
 		v.detachTokens = append(v.detachTokens, c.Token)
-		v.failDisk()
 		return
 	}
 	if v.st.Conn == state.Ahead { // what the peer lacks would be nowhere

@@ -137,19 +137,19 @@ func (r *Resource) diskDone(ev *Event) {
 		r.peerDone(i, ev)
 	case classBarrier:
 		v := r.vols[i]
-		v.ioReturned()
+		v.flushReturned()
 		r.barrierFlushed(v, ev.Err)
 	case classRSFlush:
 		v := r.vols[i]
-		v.ioReturned()
+		v.flushReturned()
 		v.resyncFlushed(ev.Err)
 	case classRSSource:
 		v := r.vols[i]
-		v.ioReturned()
+		v.flushReturned()
 		v.flushedBefore(ev.Err)
 	case classDetach:
 		v := r.vols[i]
-		v.ioReturned()
+		v.flushReturned()
 		v.detachFlushed(ev.Err)
 	}
 }
@@ -160,10 +160,20 @@ func (v *volume) ioReturned() {
 	}
 }
 
+func (v *volume) flushReturned() {
+	v.ioReturned()
+	if v.disk != nil {
+		v.disk.flushes.end(v.r.ticks)
+	}
+}
+
 // localError applies on-io-error to a failed data operation (spec 10.1). A failed
 // flush is always a failed disk: what was written before it may be gone, and no
 // later flush will tell.
 func (v *volume) localError(op Op, sector, sectors uint64) {
+	if v.disk != nil && v.disk.aborted {
+		return // it did not fail, it was given up
+	}
 	e := v.r.note(v, NoteDiskError)
 	e.Op, e.Sector, e.Size = op, sector, uint32(sectors<<9)
 	if v.disk == nil || v.disk.failed {
@@ -192,8 +202,12 @@ func (v *volume) failDisk() {
 	next.Disk = state.Failed
 	v.force(next)
 	v.abandonDisk()
-	// What the peer wrote and was told so may have been in a cache that is lost now.
-	// Without the connection it marks what is not confirmed (D06).
+	v.unconfirm()
+}
+
+// unconfirm ends the connection if there are writes of the peer that it was told of, and
+// that may have been in a cache that is lost now. It marks what is not confirmed then (D06).
+func (v *volume) unconfirm() {
 	if p := &v.r.peer; p.arriving.count > 0 || len(p.epochs) > 0 {
 		v.r.lose(state.NetworkFailure, NoteNone)
 	}
@@ -233,7 +247,11 @@ func (v *volume) settleDisk() {
 	}
 	if v.disk == d && d.failed && d.inflight == 0 && !d.leaving {
 		d.leaving = true
-		v.flushIO(classDetach, v.index())
+		if d.aborted {
+			v.afterPages(finishDetach, 0)
+		} else {
+			v.flushIO(classDetach, v.index())
+		}
 	}
 	v.finishLeaving(d)
 }
@@ -241,8 +259,8 @@ func (v *volume) settleDisk() {
 // detachFlushed goes on letting go of a disk. If what the peer wrote may be lost, it
 // must not be confirmed: without the connection the peer marks it as out of sync.
 func (v *volume) detachFlushed(err DiskError) {
-	if p := &v.r.peer; err != DiskOK && (p.arriving.count > 0 || len(p.epochs) > 0) {
-		v.r.lose(state.NetworkFailure, NoteNone)
+	if err != DiskOK {
+		v.unconfirm()
 	}
 	v.afterPages(finishDetach, 0)
 }
@@ -257,7 +275,7 @@ func (v *volume) detached() {
 
 // finishLeaving makes the volume Diskless when nothing is in flight to the disk.
 func (v *volume) finishLeaving(d *disk) {
-	if v.disk != d || !d.written || d.inflight > 0 || d.sbQueued != 0 || d.al.writing || len(d.pass.inflight) > 0 ||
+	if v.disk != d || !d.written || d.inflight > 0 || d.meta.n > 0 || d.sbQueued != 0 || d.al.writing || len(d.pass.inflight) > 0 ||
 		d.sbGen > d.sbDurable && !d.metaBad {
 		return
 	}

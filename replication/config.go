@@ -98,11 +98,14 @@ type VolumeConfig struct {
 	Number      uint16
 	SizeSectors uint64 // disk size, 0: whole device
 	OnIOError   ErrorPolicy
-	Fencing     state.Fencing
-	DiskFlushes bool
-	MDFlushes   bool
-	ALExtents   int
-	ALUpdates   bool
+	// DiskTimeoutTenths is disk-timeout: a disk that does not answer for longer is detached.
+	// 0: it is waited for.
+	DiskTimeoutTenths uint32
+	Fencing           state.Fencing
+	DiskFlushes       bool
+	MDFlushes         bool
+	ALExtents         int
+	ALUpdates         bool
 
 	ResyncRateKiB    uint32
 	PlanAheadTenths  uint32

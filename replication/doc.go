@@ -16,7 +16,8 @@
 //  3. Every FxDisk is answered by exactly one EvDisk with the same IO; every
 //     FxMetaNotify by exactly one EvMeta, after all Meta effects of the volume
 //     that were emitted before it. If one of them failed, EvMeta carries the error
-//     and those that followed it up to the notify were not carried out.
+//     and those that followed it up to the notify were not carried out. Where the disk
+//     does not answer, FxAbort says that the driver shall.
 //  4. EvPacket, EvSent and EvConnDown carry the generation that the driver chose in
 //     EvConnUp. EvConnDown is sent once per generation, after the last packet
 //     of it, when no socket and no goroutine refers to the memory of a Send any

@@ -53,6 +53,9 @@ type testNode struct {
 	outcome  map[ReqID]Outcome
 	stuck    bool            // metadata operations are not answered
 	unsaid   []IOID          // answers kept back by stuck
+	hung     bool            // data operations are not answered
+	owed     []IOID          // answers kept back by hung
+	aborted  bool            // the core does not wait for the disk
 	sectors  uint64          // of the device
 	found    metadata.Layout // at the last FxMeasure
 	moves    int
@@ -293,6 +296,10 @@ func (n *testNode) execute(e *Effect) {
 		default:
 			n.pages[e.Sector] = block
 		}
+	case FxAbort:
+		n.abort()
+	case FxDetached:
+		n.aborted = false
 	case FxMetaNotify:
 		if n.stuck {
 			n.unsaid = append(n.unsaid, e.IO)
@@ -411,8 +418,27 @@ func (n *testNode) hearsAgain() {
 	n.inbox, n.unsent = append(n.inbox, n.unsent...), nil
 }
 
+// abort answers what the disk has not answered.
+func (n *testNode) abort() {
+	n.aborted = true
+	for _, io := range n.owed {
+		n.post(Event{Kind: EvDisk, IO: io, Err: DiskAborted})
+	}
+	for _, io := range n.unsaid {
+		n.post(Event{Kind: EvMeta, IO: io, Err: DiskAborted})
+	}
+	n.owed, n.unsaid = nil, nil
+}
+
 func (n *testNode) disk(e *Effect) {
 	ev := Event{Kind: EvDisk, IO: e.IO}
+	switch {
+	case n.aborted:
+		panic("disk operation after FxAbort")
+	case n.hung:
+		n.owed = append(n.owed, e.IO)
+		return
+	}
 	if n.failing[e.Op] {
 		ev.Err = DiskIOError
 		n.post(ev)

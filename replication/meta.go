@@ -167,6 +167,7 @@ func (v *volume) metaFlush(data bool) {
 func (v *volume) metaNotify(class int) {
 	e := v.r.fx.add(FxMetaNotify)
 	e.Vol, e.IO = v.num, ioFor(class, v.index())
+	v.disk.meta.begin(v.r.ticks)
 }
 
 func (v *volume) index() uint32 {
@@ -188,6 +189,7 @@ func (r *Resource) metaDone(ev *Event) {
 		return
 	}
 	ok := ev.Err == DiskOK
+	v.disk.meta.end(r.ticks)
 	switch ev.IO.class() {
 	case classSuper:
 		v.disk.sbDurable, v.disk.sbQueued = v.disk.sbQueued, 0
@@ -196,11 +198,13 @@ func (r *Resource) metaDone(ev *Event) {
 	case classPages:
 		v.pagesWritten(ok)
 	}
-	if !ok {
+	switch {
+	case ev.Err == DiskAborted: // everybody knows
+	case !ok:
 		v.failMeta()
-		return
+	default:
+		v.runWaiters()
 	}
-	v.runWaiters()
 }
 
 // runWaiters runs what has become durable. Running one may add others.
@@ -246,6 +250,11 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 // whatever on-io-error says, because nothing can be promised any more.
 func (v *volume) failMeta() {
 	v.r.note(v, NoteMetaError)
+	v.dropMeta()
+}
+
+// dropMeta does without the metadata from now on. What waited for it goes on.
+func (v *volume) dropMeta() {
 	v.disk.metaBad = true
 	v.failDisk()
 	v.disk.pass = pagePass{waiters: v.disk.pass.waiters}

@@ -31,6 +31,7 @@ type peerReq struct {
 	wantAck bool // P_WRITE_ACK when written
 	queued  bool // not yet submitted
 	thin    bool // peerReadSync: zeroes need not be sent
+	onDisk  bool // submitted and not answered
 	orphan  bool // the connection it came from is gone
 	failed  bool
 	vol     *volume
@@ -38,6 +39,7 @@ type peerReq struct {
 	size    uint32
 	blockID uint64
 	buf     BufID
+	begun   uint64 // tick when it was submitted
 	era     uint64 // of the volume when the write arrived
 	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
 	owner   uint32 // peerOwnSum, peerSum: of the span in volume.verify.reqs; peerChecksum: in resync.reqs
@@ -310,6 +312,7 @@ func (r *Resource) peerLogged(i uint32) {
 func (v *volume) peerIO(i uint32) {
 	p := &v.r.peer.list[i]
 	v.disk.inflight++
+	p.onDisk, p.begun = true, v.r.ticks
 	e := v.r.fx.add(FxDisk)
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, ioFor(classPeer, i), p.op, p.sector, p.size
 	e.FUA, e.NoHole = p.fua, p.noHole
@@ -323,7 +326,7 @@ func (v *volume) peerIO(i uint32) {
 // peerDone handles the end of a disk operation for the peer.
 func (r *Resource) peerDone(i uint32, ev *Event) {
 	p := &r.peer.list[i]
-	p.failed = ev.Err != DiskOK
+	p.failed, p.onDisk = ev.Err != DiskOK, false
 	if ev.Buf != 0 {
 		p.buf = ev.Buf
 	}

@@ -40,7 +40,9 @@ func (r *Resource) confirmEpoch() {
 		return
 	}
 	for i, v := range r.vols {
-		if v.disk != nil && v.cfg.DiskFlushes { // also one that is being detached: it may have writes of this epoch
+		// Also one that is being detached: it may have writes of this epoch. If it does not
+		// answer, the connection is on its way out, and nothing is confirmed.
+		if v.disk != nil && !v.disk.aborted && v.cfg.DiskFlushes {
 			t.flushing++
 			v.flushIO(classBarrier, uint32(i))
 		}
@@ -52,6 +54,7 @@ func (r *Resource) confirmEpoch() {
 
 func (v *volume) flushIO(class int, index uint32) {
 	v.disk.inflight++
+	v.disk.flushes.begin(v.r.ticks)
 	e := v.r.fx.add(FxDisk)
 	e.Vol, e.IO, e.Op = v.num, ioFor(class, index), OpFlush
 }

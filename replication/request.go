@@ -210,6 +210,7 @@ func (r *Resource) submit(id ioID) {
 // diskIO emits the local part of a request.
 func (v *volume) diskIO(io IOID, q *ioReq) {
 	v.disk.inflight++
+	q.begun = v.r.ticks
 	e := v.r.fx.add(FxDisk)
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, io, q.op, q.sector, q.size
 	e.FUA, e.NoHole = q.fua, q.noHole
@@ -287,7 +288,7 @@ func (r *Resource) localDone(id ioID, err DiskError) {
 	if err != DiskOK {
 		q.localSpace = err == DiskNoSpace
 		q.vol.localError(q.op, q.sector, q.sectors())
-		if q.op == OpRead {
+		if q.op == OpRead && err != DiskAborted {
 			q.vol.markOut(q.sector, q.sectors())
 		}
 	}

@@ -28,6 +28,7 @@ type Resource struct {
 	change   *change   // our cluster-wide state change that the peer is judging
 	commands []command // operator's commands that wait for a transient state to end
 	ticked   Time      // the last EvTick
+	ticks    uint64    // how many there were
 	restless bool      // a state changed in this Step: waiting things get another try
 }
 
@@ -98,12 +99,16 @@ type disk struct {
 	al     actLog
 	info   Attach
 
-	inflight int  // data I/O that the driver has not answered
-	kept     bool // in service since both copies were UpToDate: nothing acknowledged then is missing
-	failed   bool // no new I/O; becomes Diskless when the last one has returned
-	metaBad  bool // the metadata device failed: do not try to write to it
-	leaving  bool // failed, and the last bitmap pages are being written
-	written  bool // they are
+	inflight int       // data I/O that the driver has not answered
+	flushes  pendingIO // of these, the flushes that belong to no request
+	meta     pendingIO // FxMetaNotify without an answer
+	kept     bool      // in service since both copies were UpToDate: nothing acknowledged then is missing
+	failed   bool      // no new I/O; becomes Diskless when the last one has returned
+	metaBad  bool      // the metadata device failed: do not try to write to it
+	leaving  bool      // failed, and the last bitmap pages are being written
+	written  bool      // they are
+	aborted  bool      // it does not answer: FxAbort was emitted
+	abortAt  uint64    // tick at which it is, if it has not returned by then; 0: never
 
 	// keepPrimary: the volume is Secondary already, but the mark of a Primary must
 	// stay on disk until data and bitmap are durable.
@@ -241,6 +246,7 @@ func (r *Resource) tick(ev *Event) {
 	if len(r.entropy) < maxEntropy {
 		r.entropy = append(r.entropy, ev.Rand)
 	}
+	r.ticks++
 	r.connTick()
 	r.tl.tick(r)
 	for _, v := range r.vols {
@@ -250,6 +256,7 @@ func (r *Resource) tick(ev *Event) {
 }
 
 func (v *volume) tick() {
+	v.diskTick()
 	v.resyncTick()
 	v.pageTick()
 	v.contestTick()

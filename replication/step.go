@@ -75,6 +75,7 @@ const (
 	DiskOK DiskError = iota
 	DiskIOError
 	DiskNoSpace
+	DiskAborted // FxAbort came first; whether it will be done, or was, nobody knows
 )
 
 // Event is one input of the core. It is a plain value; Body, Attach and Admin
@@ -225,6 +226,11 @@ const (
 	// the core (On), or may not any more. A driver whose last EvTick is older than
 	// Config.Lease must ask: the core will doubt what it has allowed.
 	FxReads
+	// FxAbort: the disk of Vol is not waited for. Every FxDisk and FxMetaNotify of it that has
+	// no answer yet is answered now, with DiskAborted, and no more come before FxDetached. What
+	// the device does with them later reaches neither the core nor memory that has another
+	// owner since; until then it may not be attached again.
+	FxAbort
 	// FxDetached: the core will not use the disk of Vol any more.
 	FxDetached
 	// FxHandler: run handler Handler for Vol; if IO is not zero, EvHandler must follow.
@@ -374,6 +380,7 @@ const (
 	NotePeerSilent
 	NotePeerStuck
 	NoteDiskError
+	NoteDiskTimeout // Token: the limit in tenths of a second
 	NoteMetaError
 	NoteResyncStart
 	NoteResyncDone
@@ -410,6 +417,7 @@ var noteTexts = [...]string{
 	NotePeerSilent:        "peer does not answer pings",
 	NotePeerStuck:         "peer does not acknowledge writes in time",
 	NoteDiskError:         "local disk failed",
+	NoteDiskTimeout:       "local disk does not answer within disk-timeout: detached, what waits for it is served by the peer",
 	NoteMetaError:         "metadata I/O failed",
 	NoteResyncStart:       "resync started",
 	NoteResyncDone:        "resync finished",

@@ -34,6 +34,7 @@ type ioReq struct {
 	gen    uint32 // counts the uses of the slot, part of the block id on the wire
 	next   ioID   // next write of the same epoch
 	start  Time
+	begun  uint64 // tick when its local part was submitted
 	era    uint64 // of the volume when it was sent
 
 	op     Op

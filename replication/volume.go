@@ -41,9 +41,10 @@ func (v *volume) markIn(sector, sectors uint64) {
 	}
 }
 
-// publishReads tells the driver when it may read without asking.
+// publishReads tells the driver when it may read without asking: not where the core has to
+// keep the time.
 func (v *volume) publishReads() {
-	ok := v.localReadable() && len(v.mixed) == 0 && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended() && !v.r.conn.doubted
+	ok := v.localReadable() && v.cfg.DiskTimeoutTenths == 0 && len(v.mixed) == 0 && v.st.Role == state.Primary && v.frozen == 0 && !v.st.Suspended() && !v.r.conn.doubted
 	if ok == v.readsLocal {
 		return
 	}

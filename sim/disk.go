@@ -29,8 +29,10 @@ type device struct {
 	meta     media[rawSector]
 	inflight []*diskIO
 	queue    []metaOp // metadata effects, carried out one at a time, in order
-	busy     bool     // the first of queue is being carried out
+	busy     *metaOp  // of queue, what is being carried out
 	metaErr  replication.DiskError
+	given    bool            // the core does not wait for it any more
+	late     []*metaOp       // metadata effects that it is still busy with then
 	armed    [numFaults]bool // the next operation of the kind fails
 	logDirty bool            // a block of the activity log may be in the cache
 	broken   bool            // a fault has hit since the last attach
@@ -46,6 +48,7 @@ type diskIO struct {
 	mem  []uint64
 	mark [2]uint64                                     // of a flush: what had completed at its start, data and metadata
 	own  func(mem []uint64, err replication.DiskError) // a direct read of the driver
+	late bool                                          // the core has its answer
 }
 
 type metaOp struct {
@@ -63,7 +66,20 @@ func (d *device) latency() replication.Time {
 	if r.IntN(30) == 0 {
 		t *= replication.Time(2 + r.IntN(15))
 	}
+	if d.w.opt.DiskTimeout != 0 {
+		return t // and the hang: see awake
+	}
 	return t + max(0, d.hungUntil-d.w.now)
+}
+
+// awake does something when the disk does not hang any more, which may be before the time
+// that was meant.
+func (d *device) awake(do func()) {
+	if d.w.opt.DiskTimeout == 0 || d.hungUntil <= d.w.now {
+		do()
+		return
+	}
+	d.n.schedule(min(5*replication.Millisecond, d.hungUntil-d.w.now), func() { d.awake(do) })
 }
 
 // failing says whether the operation is hit by an armed fault.
@@ -97,7 +113,7 @@ func (d *device) submit(io *diskIO) {
 			d.n.step(&replication.Event{Kind: replication.EvDisk, IO: io.fx.IO, Err: replication.DiskOK})
 		})
 	}
-	d.n.schedule(d.latency(), func() { d.complete(io) })
+	d.n.schedule(d.latency(), func() { d.awake(func() { d.complete(io) }) })
 }
 
 func (d *device) complete(io *diskIO) {
@@ -129,12 +145,38 @@ func (d *device) complete(io *diskIO) {
 		d.repair(sector, n)
 		d.data.write(sector, d.contents(io), io.fx.FUA)
 	}
-	if io.own != nil {
+	switch {
+	case io.own != nil:
 		io.own(io.mem, err)
-		return
+	case !io.late:
+		d.n.diskDone(io, err)
 	}
-	d.n.diskDone(io, err)
 }
+
+// abort answers for the disk what it has not answered. It carries all of it out later, as it
+// likes, with memory of its own.
+func (d *device) abort() {
+	d.given, d.broken, d.w.op.troubled = true, true, true
+	answer := func(ev replication.Event) { d.n.schedule(1, func() { d.n.step(&ev) }) }
+	for _, io := range d.inflight {
+		if io.own == nil && !io.late {
+			io.late, io.mem = true, slices.Clone(io.mem)
+			answer(replication.Event{Kind: replication.EvDisk, IO: io.fx.IO, Err: replication.DiskAborted})
+		}
+	}
+	for i := range d.queue {
+		if op := &d.queue[i]; op.kind == replication.FxMetaNotify {
+			answer(replication.Event{Kind: replication.EvMeta, IO: op.io, Err: replication.DiskAborted})
+		}
+	}
+	if d.busy != nil {
+		d.late = append(d.late, d.busy)
+	}
+	d.queue, d.busy, d.metaErr = nil, nil, replication.DiskOK
+}
+
+// returned says whether a disk that was given up has nothing left to carry out.
+func (d *device) returned() bool { return !d.given || len(d.inflight) == 0 && len(d.late) == 0 }
 
 // unreadable says whether a read touches a latent error.
 func (d *device) unreadable(sector, n uint64) bool {
@@ -216,7 +258,7 @@ func (d *device) put(op metaOp) {
 
 // next starts the first of the queue.
 func (d *device) next() {
-	if d.busy || len(d.queue) == 0 {
+	if d.busy != nil || len(d.queue) == 0 {
 		return
 	}
 	op := &d.queue[0]
@@ -224,18 +266,24 @@ func (d *device) next() {
 		d.finish()
 		return
 	}
-	d.busy = true
+	d.busy = op
 	op.mark = [2]uint64{d.data.mark(), d.meta.mark()}
-	d.n.schedule(d.latency(), func() {
-		d.busy = false
-		d.perform()
-		d.finish()
-	})
+	d.n.schedule(d.latency(), func() { d.awake(func() { d.performed(op) }) })
 }
 
-// perform carries the first of the queue out.
-func (d *device) perform() {
-	op := &d.queue[0]
+func (d *device) performed(op *metaOp) {
+	d.perform(op)
+	if i := slices.Index(d.late, op); i >= 0 {
+		d.late = slices.Delete(d.late, i, i+1)
+		d.metaErr = replication.DiskOK
+		return
+	}
+	d.busy = nil
+	d.finish()
+}
+
+// perform carries a metadata effect out.
+func (d *device) perform(op *metaOp) {
 	if op.kind == replication.FxMetaWrite {
 		if d.failing(faultMetaWrite) {
 			d.partialMeta(op)
@@ -290,10 +338,15 @@ func (d *device) stop() {
 		default:
 		}
 	}
-	if d.busy && d.queue[0].kind == replication.FxMetaWrite {
-		d.partialMeta(&d.queue[0])
+	if d.busy != nil && d.busy.kind == replication.FxMetaWrite {
+		d.partialMeta(d.busy)
 	}
-	d.inflight, d.queue, d.busy, d.metaErr = nil, nil, false, replication.DiskOK
+	for _, op := range d.late {
+		if op.kind == replication.FxMetaWrite {
+			d.partialMeta(op)
+		}
+	}
+	d.inflight, d.queue, d.late, d.busy, d.metaErr, d.given = nil, nil, nil, nil, replication.DiskOK, false
 }
 
 // decay changes up to n sectors from start on and before stop, without anybody noticing,

@@ -92,7 +92,26 @@ func (o *operator) hang(r *rand.Rand) {
 	o.faults++
 	n := o.w.nodes[r.IntN(2)]
 	n.dev.hungUntil = o.w.now + between(r, 0, pickTime(r.IntN(3)))
+	if o.w.opt.DiskTimeout != 0 { // the core may count it as failed
+		if !o.w.oracle.inSync || o.w.nodes[1-n.id].faulty() {
+			n.dev.hungUntil = min(n.dev.hungUntil, o.w.now+50*replication.Millisecond)
+		} else {
+			limit := replication.Time(o.w.opt.DiskTimeout) * 100 * replication.Millisecond
+			n.dev.hungUntil = o.w.now + between(r, limit/2, limit*4)
+			o.diskFaults++
+		}
+	}
 	o.w.trace("hang", n.id, uint64(n.dev.hungUntil), 0)
+}
+
+// wake ends what could become a failure of a disk before something else fails, which may
+// leave that disk as the only good one.
+func (o *operator) wake() {
+	for _, n := range o.w.nodes {
+		if o.w.opt.DiskTimeout != 0 && !n.dev.given {
+			n.dev.hungUntil = 0
+		}
+	}
 }
 
 // latent makes some sectors unreadable until they are written, on one disk only.

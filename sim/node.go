@@ -104,7 +104,7 @@ func (n *node) config() replication.Config {
 		SuspendOnNoData: o.Suspend,
 		VerifyAlg:       digest(true), IntegrityAlg: digest(o.Integrity), CsumsAlg: digest(o.Csums),
 		Volumes: []replication.VolumeConfig{{
-			OnIOError: o.OnIOError, Fencing: o.Fencing, DiskFlushes: true, MDFlushes: true,
+			OnIOError: o.OnIOError, DiskTimeoutTenths: o.DiskTimeout, Fencing: o.Fencing, DiskFlushes: true, MDFlushes: true,
 			ALExtents: o.Extents, ALUpdates: true, ResyncRateKiB: o.Rate, DiscardGranularity: granularity,
 		}},
 	}
@@ -170,11 +170,11 @@ func (n *node) open() *replication.Attach {
 
 // reattach gives a node whose disk had failed the disk back.
 func (n *node) reattach() {
-	if !n.up || n.state().Disk != state.Diskless || !n.detached || len(n.dev.queue) > 0 {
+	if !n.up || n.state().Disk != state.Diskless || !n.detached || len(n.dev.queue) > 0 || !n.dev.returned() {
 		return
 	}
 	if at := n.open(); at != nil {
-		n.detached = false
+		n.detached, n.dev.given = false, false
 		n.step(&replication.Event{Kind: replication.EvAttach, Attach: at})
 	}
 }
@@ -276,6 +276,9 @@ func (n *node) effect(e *replication.Effect) {
 		n.w.oracle.changed(n, e.Old, e.New)
 	case replication.FxReads:
 		n.reads = e.On
+	case replication.FxAbort:
+		n.w.trace("abort", n.id, 0, 0)
+		n.dev.abort()
 	case replication.FxDetached:
 		n.detached = true
 	case replication.FxNote:
@@ -313,6 +316,10 @@ func (n *node) handler(io replication.IOID) {
 
 // disk carries out a data operation of the core.
 func (n *node) disk(e *replication.Effect) {
+	if n.dev.given {
+		n.w.fail("node %s: disk operation after the core has given the disk up", nodeName(n.id))
+		return
+	}
 	io := &diskIO{fx: *e}
 	switch e.Payload {
 	case replication.PayloadRequest:

@@ -39,6 +39,7 @@ func (o *operator) start() {
 	for _, f := range o.w.plan {
 		o.w.at(f.At, func() {
 			if !o.w.healing {
+				o.wake()
 				faultKinds[f.Kind](o, rand.New(rand.NewPCG(f.Seed, 4)))
 			}
 		})

@@ -43,6 +43,7 @@ type Options struct {
 	Fencing      state.Fencing
 	Suspend      bool                    // on-no-data-accessible suspend-io
 	OnIOError    replication.ErrorPolicy // of both nodes
+	DiskTimeout  uint32                  // disk-timeout of both nodes, in tenths of a second
 	MaxEpochSize int
 	Drift        [2]int // of the nodes' clocks, parts in a thousand
 	CrashAgain   bool   // lose all power after healing
@@ -115,6 +116,9 @@ func draw(seed uint64, r *rand.Rand) Options {
 	}
 	if r.IntN(4) == 0 {
 		o.Room = 1 + r.Uint64N(8192)
+	}
+	if r.IntN(3) == 0 {
+		o.DiskTimeout = uint32(1 + r.IntN(4))
 	}
 	return o
 }

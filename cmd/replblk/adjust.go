@@ -99,7 +99,8 @@ var later = map[string]string{
 	"net cram-hmac-alg": atConnect, secretOption: atConnect, "net sndbuf-size": atConnect, "net rcvbuf-size": atConnect,
 	"net connect-int": atConnect, "net socket-check-timeout": atConnect,
 	"disk al-extents": atAttach, "disk al-updates": atAttach,
-	"disk size": "not changed: replblk resize",
+	"disk disk-timeout": "for what is asked of the disk from now on; in full from the next attachment on: replblk detach, attach",
+	"disk size":         "not changed: replblk resize",
 }
 
 const (

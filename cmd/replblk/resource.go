@@ -212,6 +212,9 @@ func (m *managed) openBacking(vol uint16) (node.Backing, error) {
 		return b, fmt.Errorf("%s: meta-disk: %w", v.Pos, err)
 	}
 	opt := file.Options{Direct: directModes[m.direct]}
+	if m.options.Load().local.Volume(vol).DiskOptions.DiskTimeoutTenths != 0 {
+		opt.Inline = file.InlineNever // whoever waits in the disk cannot see how long it takes
+	}
 	data, err := file.Open(v.Disk, opt)
 	if err != nil {
 		return b, fmt.Errorf("disk: %w", err)
