@@ -246,7 +246,10 @@ func (v *volume) startFullSync() {
 	v.setAllBits()
 	next := v.st
 	if v.st.Conn == state.StartingSyncT {
-		next.Conn = state.WFSyncUUID
+		// Whatever becomes of this resync, a handler may prevent it: the operator has said that
+		// the data here is worth nothing, so the next connection must not find two copies of
+		// one generation, and call bits that both have set nobody's concern.
+		next.Conn, next.Disk = state.WFSyncUUID, state.Inconsistent
 		v.force(next)
 		v.useEarlyUUID()
 		return

@@ -135,3 +135,40 @@ func TestDiskFailsUnderHandler(t *testing.T) {
 		t.Errorf("a is %v, b is %v", s, b.r.State(0))
 	}
 }
+
+// TestVetoedInvalidateIsMadeUpFor: an invalidate that a handler on either side prevents leaves
+// bits, and two copies of one generation, for which no rule of DRBD's copies anything. The next
+// connection does what the operator has asked for.
+func TestVetoedInvalidateIsMadeUpFor(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		kind           AdminKind
+		source, target int
+	}{
+		{"invalidate, by the source", AdminInvalidate, 1, 0},
+		{"invalidate, by the target", AdminInvalidate, 0, 1},
+		{"invalidate-remote, by the source", AdminInvalidateRemote, 1, 0},
+		{"invalidate-remote, by the target", AdminInvalidateRemote, 0, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPair(fastResync(), fastResync())
+			a, b := establish(t, p)
+			a.exit, b.exit = c.source, c.target
+			if c.kind == AdminInvalidate {
+				b.admin(Admin{Kind: c.kind})
+			} else {
+				a.admin(Admin{Kind: c.kind})
+			}
+			p.tick(3)
+			if s := b.r.State(0); s.Disk != state.Inconsistent || s.Conn >= state.Connected {
+				t.Fatalf("b is %v after the veto", s)
+			}
+			a.exit, b.exit = 0, 0
+			for _, n := range p.nodes {
+				n.admin(Admin{Kind: AdminConnect})
+			}
+			p.tick(3)
+			p.resynced(t)
+		})
+	}
+}

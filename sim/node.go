@@ -301,12 +301,10 @@ func (n *node) effect(e *replication.Effect) {
 	}
 }
 
-// handler runs a handler that may prevent something, and sometimes does; but not where nobody
-// is promoted alone: an invalidate that was prevented leaves bits that only a new generation
-// resyncs.
+// handler runs a handler that may prevent something, and sometimes does.
 func (n *node) handler(io replication.IOID) {
 	exit := 0
-	if !n.w.healing && !n.w.op.splitBrainPlanned && !n.w.opt.NoFailover && n.w.rng.IntN(20) == 0 {
+	if !n.w.healing && !n.w.op.splitBrainPlanned && n.w.rng.IntN(20) == 0 {
 		exit = 1
 	}
 	n.schedule(between(n.w.rng, 1, 20*replication.Millisecond), func() {
