@@ -181,8 +181,8 @@ func TestHungDiskOfSecondary(t *testing.T) {
 		}
 		a.wait(t, "resync", inSync)
 		b.wait(t, "resync", inSync)
-		a.host.compare(t, image)
-		b.host.compare(t, image)
+		a.compare(t, image)
+		b.compare(t, image)
 		a.close(t)
 		b.close(t)
 	})

@@ -98,7 +98,7 @@ func (o *operator) hang(r *rand.Rand) {
 		} else {
 			limit := replication.Time(o.w.opt.DiskTimeout) * 100 * replication.Millisecond
 			n.dev.hungUntil = o.w.now + between(r, limit/2, limit*4)
-			o.diskFaults++
+			o.diskFaults[n.id]++
 		}
 	}
 	o.w.trace("hang", n.id, uint64(n.dev.hungUntil), 0)
