@@ -11,42 +11,46 @@ import (
 )
 
 // OpenIn opens an initiator's socket on an interface in the network namespace that
-// `ip netns` calls ns.
-func OpenIn(ns, name string) (*packet.Socket, error) {
-	type result struct {
-		s   *packet.Socket
-		err error
-	}
-	done := make(chan result)
+// `ip netns` calls ns. It takes frames of every length: nobody tells it of a new MTU.
+func OpenIn(ns, name string) (s *packet.Socket, err error) {
+	err = Inside(ns, func() (err error) {
+		s, err = packet.Open(name, packet.Options{Filter: packet.Filter{Everything: true}, NoRing: true})
+		return err
+	})
+	return s, err
+}
+
+// Inside calls f on a thread that is in the network namespace which `ip netns` calls ns.
+func Inside(ns string, f func() error) error {
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		s, back, err := openIn(ns, name)
+		back, err := inside(ns, f)
 		if back {
 			// A thread that ends takes the children along that it has started
 			// with Pdeathsig.
 			runtime.UnlockOSThread()
 		}
-		done <- result{s, err}
+		done <- err
 	}()
-	r := <-done
-	return r.s, r.err
+	return <-done
 }
 
-// openIn also says whether the thread is in its own namespace again.
-func openIn(ns, name string) (s *packet.Socket, back bool, err error) {
+// inside also says whether the thread is in its own namespace again.
+func inside(ns string, f func() error) (back bool, err error) {
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return nil, true, err
+		return true, err
 	}
 	defer own.Close()
-	f, err := os.Open("/run/netns/" + ns)
+	other, err := os.Open("/run/netns/" + ns)
 	if err != nil {
-		return nil, true, err
+		return true, err
 	}
-	defer f.Close()
-	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, true, fmt.Errorf("enter network namespace %s: %w", ns, err)
+	defer other.Close()
+	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
+		return true, fmt.Errorf("enter network namespace %s: %w", ns, err)
 	}
-	s, err = packet.Open(name, packet.Options{Filter: packet.Filter{Everything: true}})
-	return s, unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
+	err = f()
+	return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
 }

@@ -2,6 +2,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -59,22 +60,16 @@ func (v *vector) wantTimes(n int) {
 	}
 }
 
-// times returns when the kernel received the first len(to) frames, as times of this
-// process: now less the age by the wall clock. If that clock was set meanwhile the
-// age is wrong, and what looks old is dropped, which costs a repetition.
+// times returns when the kernel received the first len(to) frames.
 func (v *vector) times(to []time.Time) {
-	now := time.Now()
-	wall := now.UnixNano()
+	var c clock
 	for i := range to {
-		to[i] = now
 		if int(v.msgs[i].hdr.Controllen) < len(v.stamp[i]) {
+			to[i] = time.Now()
 			continue
 		}
 		d := v.stamp[i][stampOffset:]
-		at := int64(binary.NativeEndian.Uint64(d))*int64(time.Second) + int64(binary.NativeEndian.Uint64(d[8:]))
-		if age := wall - at; age > 0 {
-			to[i] = now.Add(-time.Duration(age))
-		}
+		to[i] = c.arrival(int64(binary.NativeEndian.Uint64(d)), int64(binary.NativeEndian.Uint64(d[8:]))) //nolint:gosec // a time
 	}
 }
 
@@ -85,9 +80,33 @@ func (v *vector) clear(n int) {
 	}
 }
 
-// recvmmsg receives up to n frames without waiting.
-func (v *vector) recvmmsg(fd uintptr, n int) (int, syscall.Errno) {
-	return v.call(unix.SYS_RECVMMSG, fd, 0, n)
+// receive receives into bufs without waiting, as Socket.Recv does.
+func (v *vector) receive(fd uintptr, bufs [][]byte, times []time.Time) (n, truncated int, err error) {
+	want := v.set(bufs)
+	defer v.clear(want)
+	if times != nil {
+		v.wantTimes(want)
+	}
+	n, errno := v.call(unix.SYS_RECVMMSG, fd, 0, want)
+	switch errno {
+	case 0:
+	case unix.EAGAIN:
+		return 0, 0, nil
+	default:
+		return 0, 0, os.NewSyscallError("recvmmsg", errno)
+	}
+	for i := range n {
+		m := &v.msgs[i]
+		if m.hdr.Flags&unix.MSG_TRUNC != 0 {
+			truncated++
+			m.len = 0
+		}
+		bufs[i] = bufs[i][:m.len]
+	}
+	if times != nil {
+		v.times(times[:n])
+	}
+	return n, truncated, nil
 }
 
 // sendmmsg sends the frames from first to n without waiting. An error concerns

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +26,8 @@ type Options struct {
 	// Buffer is the size of the receive and of the send buffer in bytes; 0
 	// means DefaultBuffer. Without CAP_NET_ADMIN the kernel's limits apply.
 	Buffer int
+	// NoRing receives by recvmmsg, as it is done where there is no memory for a ring.
+	NoRing bool
 }
 
 // Stats are a socket's counters.
@@ -41,15 +41,31 @@ type Stats struct {
 	LinkDowns  uint64 // times that the interface went down
 }
 
+// linkRoom is how much longer than the MTU a frame can be: addresses, type, a VLAN tag.
+const linkRoom = 18
+
 // Socket is an AF_PACKET socket. Recv and Send may run at the same time, each
 // in one goroutine; the other methods may be called from any.
 type Socket struct {
 	name  string
 	index int
-	conn  *packet.Conn
-	raw   syscall.RawConn
-	rx    vector
-	tx    vector
+	fd    int // guarded by use, recvMu and sendMu: closed with all of them held
+	wake  int // eventfd that ends the waiting of Recv; as fd
+
+	closed   atomic.Bool
+	stopped  atomic.Bool
+	deadline atomic.Int64 // of Recv, as a time.Duration after opened; 0 is none
+	opened   time.Time
+	use      sync.RWMutex // held to read by who uses fd for a moment
+
+	recvMu sync.Mutex // guards rx
+	rx     vector
+	sendMu sync.Mutex // guards tx
+	tx     vector
+
+	ringMu   sync.Mutex // held while the ring is read or replaced
+	ring     *ring      // guarded by ringMu: nil without one
+	ringSize int        // at most, in bytes; 0 is no ring
 
 	mtu  atomic.Int64
 	addr atomic.Uint64
@@ -79,17 +95,10 @@ func Open(name string, o Options) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assemble filter: %w", err)
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, EtherType, &packet.Config{Filter: filter})
-	if err != nil {
-		if errors.Is(err, os.ErrPermission) {
-			return nil, fmt.Errorf("interface %s: raw sockets need root or CAP_NET_RAW: %w", name, err)
-		}
-		return nil, fmt.Errorf("interface %s: %w", name, err)
-	}
-	s := &Socket{name: name, index: ifi.Index, conn: conn}
-	if err := s.setup(o); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("interface %s: %w", name, err)
+	s := &Socket{name: name, index: ifi.Index, fd: -1, wake: -1, opened: time.Now()}
+	if err := s.open(filter, o); err != nil {
+		s.closed.Store(true)
+		return nil, errors.Join(fmt.Errorf("interface %s: %w", name, err), s.release())
 	}
 	return s, nil
 }
@@ -103,40 +112,115 @@ func noDevice(err error) error {
 	return err
 }
 
-func (s *Socket) setup(o Options) error {
-	var err error
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
-		return err
+// open opens the socket. Nothing is received before the filter is in place.
+func (s *Socket) open(filter []bpf.RawInstruction, o Options) (err error) {
+	// The descriptor blocks, and every call says that it must not: the runtime's poller,
+	// with which it would be registered otherwise, is woken by each frame that comes and
+	// each that has left.
+	s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("raw sockets need root or CAP_NET_RAW: %w", os.NewSyscallError("socket", err))
+	}
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd", err)
 	}
 	size := o.Buffer
 	if size <= 0 {
 		size = DefaultBuffer
 	}
-	err = s.control(func(fd uintptr) error {
-		for _, opt := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, opt[0], size) == nil {
-				continue
-			}
-			if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, opt[1], size); err != nil {
-				return os.NewSyscallError("setsockopt", err)
-			}
-		}
-		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
-	})
-	if err != nil {
+	if err := setBuffers(s.fd, size); err != nil {
 		return err
 	}
-	_, err = s.Refresh()
-	return err
+	if err := setFilter(s.fd, filter); err != nil {
+		return err
+	}
+	s.ringSize = size
+	if o.NoRing {
+		s.ringSize = 0
+		if err := wantTimes(s.fd); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Refresh(); err != nil {
+		return err
+	}
+	const etherType = EtherType&0xff<<8 | EtherType>>8 // in network byte order
+	return os.NewSyscallError("bind", unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: etherType, Ifindex: s.index}))
+}
+
+// setBuffers sets the sizes of the socket's buffers, or what the kernel permits.
+func setBuffers(fd, size int) error {
+	for _, opt := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[0], size) == nil {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[1], size); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// wantTimes makes recvmmsg deliver the times of arrival; a ring has them anyway.
+func wantTimes(fd int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
+}
+
+// fitRing makes the ring hold what the MTU admits, before anybody learns of that MTU.
+// Where there is no memory for a ring the socket's buffer has to do.
+func (s *Socket) fitRing(fd int, mtu int) error {
+	s.ringMu.Lock()
+	defer s.ringMu.Unlock()
+	room := mtu + linkRoom
+	if s.ringSize == 0 || s.ring != nil && s.ring.room >= room {
+		return nil
+	}
+	old := s.ring
+	s.ring = nil
+	if old != nil {
+		if err := old.close(fd); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.ring, err = newRing(fd, s.ringSize, room); err != nil {
+		s.ringSize = 0
+		return wantTimes(fd)
+	}
+	return nil
+}
+
+// refit makes the ring hold what the MTU admits by now.
+func (s *Socket) refit() error {
+	return s.control(func(fd uintptr) error {
+		mtu, err := s.ask(fd, unix.SIOCGIFMTU)
+		if err != nil {
+			return err
+		}
+		return s.fitRing(int(fd), int(binary.NativeEndian.Uint32(mtu.data[:])))
+	})
 }
 
 // control runs f with the file descriptor.
 func (s *Socket) control(f func(fd uintptr) error) error {
-	var inner error
-	if err := s.raw.Control(func(fd uintptr) { inner = f(fd) }); err != nil {
-		return err
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if s.closed.Load() {
+		return os.ErrClosed
 	}
-	return inner
+	return f(uintptr(s.fd))
+}
+
+func setFilter(fd int, prog []bpf.RawInstruction) error {
+	filter := make([]unix.SockFilter, len(prog))
+	for i, p := range prog {
+		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})) //nolint:gosec // a short program
 }
 
 // SetFilter replaces the filter. Frames in the socket's buffer have passed the
@@ -146,7 +230,7 @@ func (s *Socket) SetFilter(f Filter) error {
 	if err != nil {
 		return fmt.Errorf("assemble filter: %w", err)
 	}
-	return s.conn.SetBPF(raw)
+	return s.control(func(fd uintptr) error { return setFilter(int(fd), raw) })
 }
 
 // Name returns the name of the interface.
@@ -194,6 +278,9 @@ func (s *Socket) Refresh() (changed bool, err error) {
 		const running = unix.IFF_UP | unix.IFF_RUNNING // the second is the carrier
 		up := binary.NativeEndian.Uint16(flags.data[:])&running == running
 		a, m := binary.BigEndian.Uint64(addr[:]), int64(binary.NativeEndian.Uint32(mtu.data[:]))
+		if err := s.fitRing(int(fd), int(m)); err != nil {
+			return err
+		}
 		changed = s.addr.Swap(a) != a
 		changed = s.mtu.Swap(m) != m || changed
 		changed = s.up.Swap(up) != up || changed
@@ -210,119 +297,42 @@ func (s *Socket) ask(fd, req uintptr) (r ifreq, err error) {
 	return r, r.ioctl(fd, req)
 }
 
-// Recv waits for frames and receives each into one of bufs, which it cuts to
-// the frame's length; a frame that did not fit has length zero. It returns how
-// many. times, unless nil, is as long as bufs and gets the kernel's times of
-// arrival. Recv returns syscall.ENETDOWN once when the interface goes down; the
-// next call waits until it is up and a frame comes.
-func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
-	want := s.rx.set(bufs)
-	if times != nil {
-		s.rx.wantTimes(want)
-	}
-	defer s.rx.clear(want)
-	var n int
-	var errno syscall.Errno
-	err := s.raw.Read(func(fd uintptr) bool {
-		n, errno = s.rx.recvmmsg(fd, want)
-		return errno != unix.EAGAIN
-	})
-	switch {
-	case err != nil:
-		return 0, err
-	case errno == unix.ENETDOWN:
-		s.linkDowns.Add(1)
-		return 0, errno
-	case errno == unix.ENOBUFS: // memory, passes
-		return 0, nil
-	case errno != 0:
-		return 0, os.NewSyscallError("recvmmsg", errno)
-	}
-	s.received.Add(uint64(n))
-	for i := range n {
-		m := &s.rx.msgs[i]
-		if m.hdr.Flags&unix.MSG_TRUNC != 0 {
-			s.truncated.Add(1)
-			m.len = 0
-		}
-		bufs[i] = bufs[i][:m.len]
-	}
-	if times != nil {
-		s.rx.times(times[:n])
-	}
-	return n, nil
-}
-
-// Attempts at a full queue: about 20 ms in all, then the frame is lost.
-const (
-	sendAttempts = 20
-	sendPause    = time.Millisecond
-)
-
-// Send sends frames and returns how many the interface took. It skips frames
-// that it does not take, and returns the error of the last of those.
-func (s *Socket) Send(frames [][]byte) (int, error) {
-	var sent int
-	var last error
-	for part := range slices.Chunk(frames, maxBatch) {
-		n, err := s.sendBatch(part)
-		sent += n
-		if err != nil {
-			last = err
-		}
-	}
-	s.sent.Add(uint64(sent))
-	s.sendErrors.Add(uint64(len(frames) - sent))
-	return sent, last
-}
-
-func (s *Socket) sendBatch(frames [][]byte) (sent int, last error) {
-	want := s.tx.set(frames)
-	defer s.tx.clear(want)
-	attempts := 0
-	for next := 0; next < want; {
-		var n int
-		var errno syscall.Errno
-		err := s.raw.Write(func(fd uintptr) bool {
-			n, errno = s.tx.sendmmsg(fd, next, want)
-			return errno != unix.EAGAIN
-		})
-		switch {
-		case err != nil:
-			return sent, err // the socket is closed
-		case errno == 0:
-			next += n
-			sent += n
-			attempts = 0
-		case errno == unix.ENOBUFS && attempts < sendAttempts:
-			s.noBuffers.Add(1)
-			attempts++
-			time.Sleep(sendPause)
-		case errno == unix.ENETDOWN || errno == unix.ENXIO:
-			return sent, errno // no other frame would fare better
-		default:
-			last = os.NewSyscallError("sendmmsg", errno)
-			next++
-			attempts = 0
-		}
-	}
-	return sent, last
-}
-
 // StopRecv makes Recv return an error that wraps os.ErrDeadlineExceeded, now
 // and from now on. Send goes on.
-func (s *Socket) StopRecv() error { return s.conn.SetReadDeadline(time.Unix(1, 0)) }
+func (s *Socket) StopRecv() error {
+	s.stopped.Store(true)
+	return s.control(func(uintptr) error { return s.interrupt() })
+}
 
-// SetRecvDeadline makes Recv return an error at time t; the zero time is never.
-func (s *Socket) SetRecvDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+// interrupt ends the waiting of Recv, for good.
+func (s *Socket) interrupt() error {
+	one := [8]byte{}
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, err := unix.Write(s.wake, one[:])
+	return os.NewSyscallError("write", err)
+}
+
+// SetRecvDeadline makes the next Recv return an error at time t; the zero time is never.
+func (s *Socket) SetRecvDeadline(t time.Time) error {
+	var d time.Duration
+	if !t.IsZero() {
+		d = max(1, t.Sub(s.opened))
+	}
+	s.deadline.Store(int64(d))
+	return nil
+}
 
 // Stats returns the counters.
 func (s *Socket) Stats() Stats {
 	s.statsMu.Lock()
 	defer s.statsMu.Unlock()
-	if k, err := s.conn.Stats(); err == nil {
-		s.overruns += uint64(k.Drops)
-	}
+	_ = s.control(func(fd uintptr) error { // closed: there is nothing new
+		k, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err == nil {
+			s.overruns += uint64(k.Drops)
+		}
+		return err
+	})
 	return Stats{
 		Received: s.received.Load(), Sent: s.sent.Load(), Truncated: s.truncated.Load(),
 		Overruns: s.overruns, SendErrors: s.sendErrors.Load(),
@@ -330,5 +340,32 @@ func (s *Socket) Stats() Stats {
 	}
 }
 
-// Close closes the socket.
-func (s *Socket) Close() error { return s.conn.Close() }
+// Close closes the socket, after a Recv or Send that is running has returned.
+func (s *Socket) Close() error {
+	if s.closed.Swap(true) {
+		return os.ErrClosed
+	}
+	err := s.interrupt()
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	s.use.Lock()
+	defer s.use.Unlock()
+	return errors.Join(err, s.release())
+}
+
+// release gives back what the kernel has given.
+func (s *Socket) release() error {
+	var errs []error
+	if s.ring != nil {
+		errs = append(errs, s.ring.unmap())
+		s.ring = nil
+	}
+	for _, fd := range []int{s.fd, s.wake} {
+		if fd >= 0 {
+			errs = append(errs, os.NewSyscallError("close", unix.Close(fd)))
+		}
+	}
+	return errors.Join(errs...)
+}
