@@ -2,19 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/aoetest"
-	"github.com/replblk/replblk/aoe/packet"
 )
 
 // debianVblade is the peer of the AoE section.
@@ -36,22 +35,32 @@ var durableJobs = []job{
 	{Name: "durable sequential write w64", rw: "write", depth: 64},
 }
 
+// Address of the targets.
+const (
+	shelf = 7
+	slot  = 3
+)
+
 // blade is a running AoE target and the initiator's end of its cable.
 type blade struct {
 	name string
 	proc *proc
-	link *packet.Socket
+	gen  *generator
+	addr aoe.MAC
 	ns   [2]string
 }
 
 // aoe measures our vblade beside Debian's, each on a veth pair of its own.
 func (r *runner) aoe(ctx context.Context, where string) error {
-	for _, mtu := range []int{1500, 9000} {
+	for _, mtu := range r.mtus {
 		for _, mode := range []struct {
 			name string
 			jobs []job
 			opts []string
-		}{{"page cache", aoeJobs, nil}, {"durable", durableJobs, []string{"-s"}}} {
+		}{{"page cache", r.choose(aoeJobs), nil}, {"durable", r.choose(durableJobs), []string{"-s"}}} {
+			if len(mode.jobs) == 0 {
+				continue
+			}
 			section := fmt.Sprintf("AoE, %s, %s, MTU %d", mode.name, where, mtu)
 			if err := r.aoeSection(ctx, where, section, mtu, mode.jobs, mode.opts); err != nil {
 				return err
@@ -115,8 +124,12 @@ func startBlade(ctx context.Context, p place, name, bin string, mtu int, opts []
 		}
 	}
 	argv := append([]string{"ip", "netns", "exec", b.ns[0], bin, "-b", "64"}, opts...)
-	if b.proc, err = start(ctx, p.run, name, append(argv, "7", "3", "srv", image)...); err == nil {
-		b.link, err = aoetest.OpenIn(b.ns[1], "cli")
+	argv = append(argv, strconv.Itoa(shelf), strconv.Itoa(slot), "srv", image)
+	if b.proc, err = start(ctx, p.run, name, argv...); err == nil {
+		err = b.discover()
+	}
+	if err == nil {
+		b.gen, err = openGenerator(b.ns[1], "cli")
 	}
 	if err != nil {
 		b.stop()
@@ -126,8 +139,8 @@ func startBlade(ctx context.Context, p place, name, bin string, mtu int, opts []
 }
 
 func (b *blade) stop() {
-	if b.link != nil {
-		_ = b.link.Close()
+	if b.gen != nil {
+		b.gen.close()
 	}
 	if b.proc != nil {
 		b.proc.stop()
@@ -137,44 +150,48 @@ func (b *blade) stop() {
 	}
 }
 
-// measure runs a job.
-func (b *blade) measure(ctx context.Context, j job, mtu int, size int64, d time.Duration) (sample, error) {
-	c := aoetest.NewClient(b.link, 7, 3)
+// discover asks the target for its address.
+func (b *blade) discover() error {
+	link, err := aoetest.OpenIn(b.ns[1], "cli")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = link.Close() }()
+	c := aoetest.NewClient(link, shelf, slot)
 	c.Timeout = 200 * time.Millisecond
-	err := errors.New("not asked")
 	for range 25 {
 		if _, err = c.Discover(); err == nil {
-			break
+			b.addr = c.Target
+			return nil
 		}
 	}
-	if err != nil {
-		return sample{}, err
-	}
-	count := int(aoe.AdvertisedSectors(mtu))
-	places := int(size / 512 / int64(count))
-	took := make([]time.Duration, 0, 1<<20)
-	next, end := 0, time.Now().Add(d)
-	l := aoetest.Load{
-		Link: b.link, Shelf: 7, Slot: 3, Target: c.Target, Window: j.depth, Sectors: count,
-		Timer: aoetest.Fixed{After: 200 * time.Millisecond, Size: j.depth},
-		Next: func(_ int, r *aoetest.Request) bool {
+	return fmt.Errorf("%s: %w", b.name, err)
+}
+
+// measure runs a job.
+func (b *blade) measure(ctx context.Context, j job, mtu int, size int64, d time.Duration) (sample, error) {
+	sectors := int(aoe.AdvertisedSectors(mtu))
+	places := int(size / 512 / int64(sectors))
+	next := 0
+	l := load{
+		target: b.addr, window: j.depth, sectors: sectors, write: !j.reads(), took: make([]time.Duration, 0, 1<<20),
+		next: func() uint64 {
 			if next++; strings.HasPrefix(j.rw, "rand") {
 				next = rand.IntN(places) //nolint:gosec // a load
 			}
-			r.Write, r.LBA, r.Count = !j.reads(), uint64(next%places*count), uint8(count) //nolint:gosec // small
-			return r.Began.Before(end)
-		},
-		Done: func(_ int, r *aoetest.Request) error {
-			took = append(took, time.Since(r.Began))
-			return nil
+			return uint64(next % places * sectors) //nolint:gosec // positive
 		},
 	}
-	began := time.Now()
-	if err := l.Run(ctx); err != nil {
+	before := b.proc.cpu()
+	elapsed, err := b.gen.run(ctx, &l, d)
+	if err != nil {
 		return sample{}, err
 	}
-	elapsed := time.Since(began).Seconds()
-	slices.Sort(took)
-	at := func(permille int) float64 { return float64(took[len(took)*permille/1000].Nanoseconds()) / 1000 }
-	return sample{IOPS: float64(len(took)) / elapsed, P50: at(500), P99: at(990), P999: at(999), Repeats: l.Repeats}, ctx.Err()
+	n := float64(len(l.took))
+	slices.Sort(l.took)
+	at := func(permille int) float64 { return float64(l.took[len(l.took)*permille/1000].Nanoseconds()) / 1000 }
+	return sample{
+		IOPS: n / elapsed.Seconds(), P50: at(500), P99: at(990), P999: at(999), Repeats: l.repeats,
+		CPU: float64((b.proc.cpu() - before).Nanoseconds()) / 1000 / n, LoadCPU: float64(l.cpu.Nanoseconds()) / 1000 / n,
+	}, nil
 }

@@ -40,6 +40,10 @@ type sample struct {
 	P999 float64 `json:"p999_us,omitempty"`
 	// Repeats counts requests that had to be sent again (AoE).
 	Repeats uint64 `json:"repeats,omitempty"`
+	// CPU and LoadCPU are the processor time per request in µs, of the server and of
+	// what loads it (AoE).
+	CPU     float64 `json:"cpu_us,omitempty"`
+	LoadCPU float64 `json:"load_cpu_us,omitempty"`
 }
 
 // fio's JSON, as far as it is needed.

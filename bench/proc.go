@@ -81,6 +81,18 @@ func (p *proc) residentKiB() int {
 	return 0
 }
 
+// cpu is the processor time that the process has used.
+func (p *proc) cpu() (d time.Duration) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		used, _, _ := strings.Cut(string(b), " ")
+		n, _ := strconv.ParseInt(used, 10, 64)
+		d += time.Duration(n)
+	}
+	return d
+}
+
 // freePort returns a TCP address on loopback that nobody uses at the moment.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -214,6 +214,38 @@ func (r *report) sectionTable(w io.Writer, section string) {
 		fmt.Fprintf(w, " %s| %s |\n", text, mark)
 	}
 	fmt.Fprintln(w)
+	if strings.HasPrefix(section, "AoE") {
+		r.costTable(w, section, servers)
+	}
+}
+
+// costTable has the latencies of the AoE targets in a section, the processor time that
+// a request cost the target and the generator, and how many were sent again in all runs.
+func (r *report) costTable(w io.Writer, section string, servers []string) {
+	fmt.Fprint(w, "| load | server | p50 µs | p99.9 µs | CPU µs | of the load µs | sent again |\n|---|---|---:|---:|---:|---:|---:|\n")
+	for _, j := range slices.Concat(aoeJobs, durableJobs) {
+		for _, server := range servers {
+			v := r.values(section, server, j.Name)
+			if len(v) == 0 {
+				continue
+			}
+			of := func(f func(sample) float64) float64 {
+				q := make([]float64, len(v))
+				for i := range v {
+					q[i] = f(v[i])
+				}
+				return median(q)
+			}
+			var repeats uint64
+			for _, x := range v {
+				repeats += x.Repeats
+			}
+			fmt.Fprintf(w, "| %s | %s | %.1f | %.0f | %.2f | %.2f | %d |\n", j.Name, server,
+				of(func(s sample) float64 { return s.P50 }), of(func(s sample) float64 { return s.P999 }),
+				of(func(s sample) float64 { return s.CPU }), of(func(s sample) float64 { return s.LoadCPU }), repeats)
+		}
+	}
+	fmt.Fprintln(w)
 }
 
 // floorTable compares a write at depth 1 with the round trips it consists of.

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func runCommand(ctx context.Context, args []string) error {
 	pair := pairOptions{}
 	f.StringVar(&pair.net, "net", "", "more of the net section of the mirror")
 	f.StringVar(&pair.disk, "disk-options", "", "more of the disk section of the mirror")
+	mtus := f.String("mtus", "1500,9000", "MTUs of the section aoe")
 	_ = f.Parse(args) // exits on error
 
 	p := plan{Reps: 5, Runtime: 1500 * time.Millisecond, Size: 512 << 20, Places: []string{"tmpfs", "disk"}}
@@ -46,10 +48,18 @@ func runCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, j := range jobs {
-		if chosen.MatchString(j.Name) && slices.Contains(depths, j.depth) {
+	p.chosen = chosen
+	for _, j := range p.choose(jobs) {
+		if slices.Contains(depths, j.depth) {
 			p.jobs = append(p.jobs, j)
 		}
+	}
+	for s := range strings.SplitSeq(*mtus, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return err
+		}
+		p.mtus = append(p.mtus, n)
 	}
 	if *places != "" {
 		p.Places = strings.Split(*places, ",")

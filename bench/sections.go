@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/replblk/replblk/internal/control"
@@ -18,6 +20,13 @@ type plan struct {
 	Size    int64         `json:"size"`
 	Places  []string      `json:"places"` // tmpfs, disk
 	jobs    []job
+	chosen  *regexp.Regexp // of the names of loads
+	mtus    []int
+}
+
+// choose returns the loads that were asked for.
+func (p *plan) choose(list []job) []job {
+	return slices.DeleteFunc(slices.Clone(list), func(j job) bool { return !p.chosen.MatchString(j.Name) })
 }
 
 // runner carries a plan out.
