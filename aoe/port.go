@@ -107,6 +107,13 @@ func NewPort(targets ...*Target) (*Port, error) {
 	return p, nil
 }
 
+// Virtual says whether a target of the port has an address that is not the interface's.
+func (p *Port) Virtual() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.bindings, func(b binding) bool { return b.addr != MAC{} })
+}
+
 // Counters returns the counters of the port.
 func (p *Port) Counters() *PortCounters { return &p.counters }
 

@@ -65,6 +65,21 @@ func (i *Interface) warnMaster(index int) {
 	}
 }
 
+// warnAddresses warns of an interface that looks healthy and does not receive what is
+// sent to a virtual address.
+func (i *Interface) warnAddresses() {
+	if !i.port.Virtual() {
+		return
+	}
+	l, err := netlink.LinkByName(i.name)
+	if err != nil {
+		return
+	}
+	if m, ok := l.(*netlink.Macvlan); ok && m.Mode != netlink.MACVLAN_MODE_PASSTHRU {
+		i.log.Error("a macvlan receives for its own address only, so clients will find the target and get no answer: make it with mode passthru, or configure address own")
+	}
+}
+
 // something has happened to some link.
 func (i *Interface) something() {
 	i.port.Poke()

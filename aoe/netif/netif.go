@@ -105,6 +105,7 @@ func (i *Interface) Run(ctx context.Context) error {
 		if sock == nil {
 			return nil
 		}
+		i.warnAddresses()
 		lost, done := make(chan struct{}), make(chan error, 1)
 		wg.Go(func() {
 			done <- i.port.Serve(ctx, &link{sock, i}, aoe.ServeOptions{Lost: func(err error) {
