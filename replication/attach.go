@@ -223,6 +223,7 @@ func (v *volume) abandonDisk() {
 	for i := range v.r.ios.list {
 		if q := &v.r.ios.list[i]; q.vol == v {
 			q.logged = false
+			q.notLocal()
 		}
 	}
 	v.xfer.grown = false

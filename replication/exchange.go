@@ -148,11 +148,22 @@ func (v *volume) makeSyncUUID() {
 	if !v.mayResync(HandlerBeforeResyncSource) {
 		return
 	}
-	u := &v.disk.sb.UUIDs
-	u.RotateSet(metadata.SlotBitmap, u.SyncUUID(v.r.random()), v.st.Role == state.Primary)
+	u, primary := &v.disk.sb.UUIDs, v.st.Role == state.Primary
+	if !primary { // it makes this node the source also after a crash, and no activity log covers the cache
+		v.metaFlush(true)
+	}
+	if v.unnamed() {
+		v.freeze()
+	}
+	u.RotateSet(metadata.SlotBitmap, u.SyncUUID(v.r.random()), primary)
 	v.superChanged()
 	v.afterSuper(enterSource, v.era)
 }
+
+// unnamed says whether nothing on disk tells this copy from the one that is to be overwritten
+// by it. What is written to it alone then would be lost with a crash, if the peer's counts
+// after it.
+func (v *volume) unnamed() bool { return v.disk != nil && v.disk.sb.UUIDs.Bitmap() == 0 }
 
 // becomeSource starts the resync. From here on writes are replicated again, so the sync
 // UUID must be the next packet on the data socket.

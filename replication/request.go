@@ -47,7 +47,7 @@ func (v *volume) acceptsIO() bool {
 		return false
 	case startingSync(s.Conn): // what is written now would be on this disk only, while the peer's still counts there
 		return false
-	case s.Conn == state.WFBitMapS && (v.r.session().Version < 96 || !v.xfer.sent):
+	case s.Conn == state.WFBitMapS && (v.r.session().Version < 96 || !v.xfer.sent || v.unnamed()):
 		return false
 	case s.Disk == state.Attaching || s.Disk == state.Negotiating:
 		return false
@@ -299,7 +299,19 @@ func (r *Resource) localDone(id ioID, err DiskError) {
 		r.startRead(id)
 		return
 	}
+	if !q.vol.writesLocally() {
+		q.notLocal()
+	}
 	r.advance(id)
+}
+
+// notLocal: the disk has failed, and what it has written may have been in its cache. Of a write
+// that is not answered yet it does not count, nor when the disk is attached again.
+func (q *ioReq) notLocal() {
+	if q.op.modifies() && q.localOK && (q.stage == stageActive || q.stage == stageHeld) {
+		q.localOK = false
+		q.vol.markOut(q.sector, q.sectors())
+	}
 }
 
 // netDone handles the end of the network part of a request.
@@ -325,10 +337,10 @@ func (r *Resource) advance(id ioID) {
 	}
 	if q.stage == stageActive {
 		r.account(q, id)
-		if q.vol.frozen > 0 || q.vol.st.Suspended() && (!q.localOK || !q.netOK) {
+		if q.vol.frozen > 0 || q.vol.st.Suspended() && (!q.localOK || !q.netOK || !q.good()) {
 			q.stage = stageHeld
 			q.vol.done = append(q.vol.done, id)
-		} else {
+		} else if !r.cfg.SuspendOnNoData || q.netOK || !q.vol.peerServes() || !r.startOver(id) {
 			r.answer(id)
 		}
 	}
@@ -378,6 +390,11 @@ func (r *Resource) answer(id ioID) {
 	r.finished(q, o, q.buf)
 	r.tl.completed(q)
 	q.stage = stageDone
+}
+
+// peerServes says whether the peer has good data and can be asked.
+func (v *volume) peerServes() bool {
+	return v.r.conn.established() && v.st.Conn >= state.Connected && v.st.PeerDisk == state.UpToDate
 }
 
 // good says whether a request may be answered with success. One part is enough if it
@@ -441,13 +458,17 @@ func (v *volume) releaseDone() {
 	}
 }
 
-// startOver takes a request up again that had failed on both sides while I/O was
-// suspended: nobody has been told yet, and there may be a copy to serve it now.
+// startOver takes a request up again that no copy which counts has when I/O goes on after it
+// was suspended: nobody has been told yet, and there may be a copy to serve it now.
 func (r *Resource) startOver(id ioID) bool {
 	q := &r.ios.list[id]
-	if q.localOK || q.netOK || q.inEpoch || q.logged {
+	if q.good() || q.inEpoch {
 		return false
 	}
+	if q.logged {
+		q.vol.alRelease(q.sector, q.sectors())
+	}
+	q.localOK, q.netOK, q.logged, q.marked, q.waitEpoch = false, false, false, false, false
 	q.localSpace, q.remoteRead, q.stage = false, false, stageHeld
 	q.vol.held = append(q.vol.held, id)
 	r.restless = true

@@ -73,3 +73,45 @@ func TestLateSuperblockIsNotForTheNextConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestSourceIsNamedBeforeItIsWritten: a survivor is promoted while it waits to become the source
+// of the Primary that has crashed. What is written to it then is answered when its sync UUID
+// is on disk: until then the two copies look equal, and if it crashed too, the other one might
+// be the source (found by the simulator, plan promoted-before-its-resync).
+func TestSourceIsNamedBeforeItIsWritten(t *testing.T) {
+	p := newPair(fastResync(), fastResync())
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	p.cut()
+	a.r, a.inbox, a.wants = New(fastResync()), nil, false
+	b.silent = true
+	a.attach()
+	a.admin(Admin{Kind: AdminConnect})
+	p.tick(12)
+	if s := b.r.State(0); s.Conn != state.WFBitMapS {
+		t.Fatalf("b is %v\n%s", s, p.take())
+	}
+	promoted := b.admin(Admin{Kind: AdminPrimary})
+	id := b.request(OpWrite, 80, 4096, 6)
+	p.tick(3)
+	if o, ok := b.outcome[id]; ok || !b.replies[promoted].OK() || b.r.vols[0].disk.sb.UUIDs.Bitmap() != 0 {
+		t.Fatalf("write answered %v %v, promotion %v\n%s", ok, o, b.replies[promoted], p.take())
+	}
+	b.stuck, b.silent = true, false // the superblock does not get to the disk yet
+	b.post(Event{Kind: EvHandler, IO: ioFor(classVeto, 0)})
+	p.tick(3)
+	if _, ok := b.outcome[id]; ok {
+		t.Fatalf("answered before the sync UUID is durable\n%s", p.take())
+	}
+	b.stuck = false
+	for _, io := range b.unsaid {
+		b.post(Event{Kind: EvMeta, IO: io})
+	}
+	p.tick(30)
+	if b.outcome[id] != OK || a.data[80] != 6 {
+		t.Fatalf("write: %v, %d\n%s", b.outcome[id], a.data[80], p.take())
+	}
+	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	p.equal(t)
+}

@@ -98,6 +98,9 @@ func (c *client) done(n *node, f func(o replication.Outcome)) func(replication.O
 		if o == replication.IOError && n.gen == gen {
 			c.judgeError(n)
 		}
+		if o == replication.IOError && c.w.opt.Suspend && !c.w.op.hurried {
+			c.w.fail("node %s answers with an I/O error, and should wait for data: %v", nodeName(n.id), n.state())
+		}
 		f(o)
 	}
 }
@@ -126,8 +129,25 @@ func (c *client) write(n *node, ev replication.Event) {
 		}
 		holders := c.w.oracle.holders(n, gen)
 		c.w.trace("written", n.id, x.id, uint64(holders))
+		c.frozen(n, x)
 		c.w.check.answered(x, holders)
 	}))
+}
+
+// frozen: with resource-and-stonith nothing is answered that only one node has got, unless the
+// other one is out of the way.
+func (c *client) frozen(n *node, x *write) {
+	st, other := n.state(), c.w.nodes[1-n.id]
+	if c.w.opt.Fencing != state.ResourceAndStonith || st.Conn >= state.Connected || st.PeerDisk <= state.Outdated {
+		return
+	}
+	has := other.dark >= x.inv // maybe it had
+	for s := x.sector; s < x.sector+x.n && !has; s++ {
+		has = other.dev.data.cur.get(s) >= x.tag // or something newer
+	}
+	if !has {
+		c.w.fail("node %s answers write %v, and its peer is not fenced: %v", nodeName(n.id), x, st)
+	}
 }
 
 func (c *client) flush(n *node) {

@@ -73,5 +73,9 @@
 // Online verifies run at any time and must find nothing. Some runs let blocks of a disk
 // decay at rest: a verify must find exactly these, and its repair must mend them.
 //
-// Not here yet: several volumes, resource-and-stonith.
+// With resource-and-stonith a handler outdates or kills the other node, or fails with any
+// exit code, takes long, hangs: until it has succeeded nothing is answered that only one node
+// has. With on-no-data-accessible suspend-io nothing is answered with an error.
+//
+// Not here yet: several volumes.
 package sim

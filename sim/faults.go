@@ -174,7 +174,7 @@ func (o *operator) meddle(r *rand.Rand) {
 	case 4:
 		if o.w.opt.Fencing == state.DontCare { // it would override a handler that has failed
 			n.admin(replication.Admin{Kind: replication.AdminSuspendIO}, nil)
-			n.schedule(between(r, 1, 100*replication.Millisecond), func() { n.admin(replication.Admin{Kind: replication.AdminResumeIO}, nil) })
+			n.schedule(between(r, 1, 100*replication.Millisecond), func() { o.resumeIO(n) })
 		}
 	case 5:
 		if o.w.oracle.inSync && st.Role == primary && o.w.oracle.current[n.id] && o.w.opt.Room == 0 {

@@ -7,11 +7,12 @@ import (
 
 // Exit codes of a fence-peer handler.
 const (
-	fenceFailed      = 1
-	fenceOutdated    = 4
-	fenceUnreachable = 5
-	fencePrimary     = 6
-	fenceKilled      = 7
+	fenceFailed       = 1
+	fenceInconsistent = 3
+	fenceOutdated     = 4
+	fenceUnreachable  = 5
+	fencePrimary      = 6
+	fenceKilled       = 7
 )
 
 // The cluster manager behind the fence-peer handler. It keeps a constraint per node, as
@@ -24,7 +25,11 @@ func (o *operator) handler(n *node, e *replication.Effect) {
 		return
 	}
 	r, io := o.w.rng, e.IO
-	n.schedule(between(r, replication.Millisecond, pickTime(r.IntN(3))), func() {
+	took := between(r, replication.Millisecond, pickTime(r.IntN(3)))
+	if o.w.opt.Fencing == state.ResourceAndStonith && !o.w.healing && r.IntN(8) == 0 {
+		took *= 20 // somebody else is asked, or it hangs until it is killed
+	}
+	n.schedule(took, func() {
 		o.fence(n, func(exit int) {
 			o.w.trace("fenced", n.id, uint64(exit), 0)
 			n.step(&replication.Event{Kind: replication.EvHandler, IO: io, Exit: exit})
@@ -39,7 +44,9 @@ func (o *operator) fence(n *node, done func(exit int)) {
 	case n.state().Disk < state.Consistent: // it began long ago: what it would shut out is the only copy now
 		done(fenceFailed)
 	case o.barred[n.id] || o.w.rng.IntN(10) == 0 && !o.w.healing:
-		done(fenceFailed)
+		done(o.broken())
+	case other.up && other.state().Disk == state.Inconsistent:
+		done(fenceInconsistent)
 	case !other.up && o.w.rng.IntN(2) == 0:
 		o.barred[other.id] = true
 		done(fenceUnreachable)
@@ -69,4 +76,13 @@ func (o *operator) fence(n *node, done func(exit int)) {
 		})
 		n.schedule(replication.Second, func() { answer(fenceFailed) })
 	}
+}
+
+// broken is the exit code of a handler that fails: any that means nothing, or what a shell says
+// of one that is not there or was killed.
+func (o *operator) broken() int {
+	if o.w.opt.Fencing != state.ResourceAndStonith {
+		return fenceFailed
+	}
+	return [...]int{fenceFailed, 0, 2, 8, 20, 127, 137, 255}[o.w.rng.IntN(8)]
 }

@@ -44,6 +44,7 @@ type node struct {
 	detached bool // the core has let go of the disk
 
 	pausedUntil replication.Time
+	dark        replication.Time // when it lost its power last
 	ahead       replication.Time // of the clock: jumps so far
 }
 
@@ -204,6 +205,7 @@ func (n *node) powerLoss() {
 		n.w.oracle.died(n.id)
 	}
 	n.dev.stop()
+	n.dark = n.w.now
 	n.w.oracle.powerLost(n.id)
 	n.dev.losePower()
 	n.end(false)

@@ -25,6 +25,7 @@ type operator struct {
 	verified          int     // online verifies that came to their end, counted on each node
 	rotten            uint64  // blocks that a verify must find
 	assumed           bool    // a node grows alone, maybe later: its peer has room whatever comes
+	hurried           bool    // requests that wait for data may have failed
 	barred            [2]bool // fenced: not to be promoted before the copies are in sync
 }
 
@@ -236,8 +237,12 @@ func (o *operator) mayPromote(n *node) bool {
 		return false
 	case o.w.opt.NoFailover && n.state().Conn < state.Connected:
 		return false
-	case o.w.opt.Fencing == state.ResourceAndStonith: // trust it
-		return disk >= state.Consistent && !o.barred[n.id]
+	case o.w.opt.Fencing == state.ResourceAndStonith && disk == state.UpToDate: // trust it
+		return !o.barred[n.id]
+	case o.w.opt.Fencing == state.ResourceAndStonith:
+		// It has been down, and fencing would help it against a peer that has more: it takes
+		// a witness, as crm-fence-peer refuses such a node too.
+		return disk == state.Consistent && !o.barred[n.id] && o.w.oracle.current[n.id]
 	default:
 		return disk == state.UpToDate && o.w.oracle.current[n.id]
 	}
@@ -258,6 +263,12 @@ func (o *operator) serve(n *node) {
 	o.w.client.use(n)
 }
 
+// resumeIO lets what waits for data fail, too.
+func (o *operator) resumeIO(n *node) {
+	o.hurried = true
+	n.admin(replication.Admin{Kind: replication.AdminResumeIO}, nil)
+}
+
 // heal repairs everything.
 func (o *operator) heal() {
 	o.w.net.partitioned = false
@@ -268,7 +279,7 @@ func (o *operator) heal() {
 		n.dev.hungUntil, n.dev.latent = 0, nil // a pause ends by itself: nothing may overtake what waits for that
 		if n.up {
 			if o.w.opt.Fencing == state.DontCare { // else it would override a handler that has failed
-				n.admin(replication.Admin{Kind: replication.AdminResumeIO}, nil)
+				o.resumeIO(n)
 			}
 			n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil)
 		}

@@ -100,6 +100,10 @@ func draw(seed uint64, r *rand.Rand) Options {
 	o.NoFailover = seed%5 == 3 && o.Version == 0
 	if r.IntN(4) == 0 {
 		o.Fencing = state.ResourceOnly
+		// Before rule 41 a frozen Primary may have to be demoted first, and its requests wait.
+		if seed%2 == 1 && o.Protocol != replication.ProtocolA && o.Version == 0 {
+			o.Fencing = state.ResourceAndStonith
+		}
 	}
 	o.Rot = o.Rot && o.Fencing == state.DontCare // it refuses the disconnect that a repair needs
 	o.Suspend = r.IntN(4) == 0

@@ -83,6 +83,9 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && now.Conn >= state.Connected {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
+	if now.Disk == state.Failed && old.Disk > state.Failed {
+		o.w.op.barred[n.id] = true // its metadata may be old: what local-io-error is for
+	}
 	if now.Role == primary && now.Conn < state.Connected {
 		o.kept[other] = false // a new generation, which the other one has not
 	}
@@ -183,8 +186,10 @@ func (o *oracle) powerLost(node int) {
 }
 
 // lostCache: the disk of node has failed in a flush. If it was the only one, what it had
-// not written is gone, and the application knows that from its errors.
+// not written is gone, and the application knows that from its errors. For the last Primary it
+// is as a loss of power is: its activity log speaks for it, unless the other one has run on.
 func (o *oracle) lostCache(node int) {
+	o.crashed[node] = o.crashed[node] || o.last == node
 	o.w.check.lost(node)
 	if !o.inSync && o.current[node] && !o.current[1-node] {
 		o.w.check.giveUp(node)
