@@ -173,7 +173,7 @@ func missedEnd(src, dst generations) verdict {
 	if src.primary || dst.primary {
 		return noSync
 	}
-	src.UUIDs.ClearBitmap()
+	src.ClearBitmap()
 	return survivor(src, dst)
 }
 
