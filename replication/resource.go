@@ -85,6 +85,7 @@ type volume struct {
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
 	rz           resizing
+	follows      bool        // resync-after: another volume's resync comes first
 	grew         bool        // by a command of this node: the new space is synced when the peer has it too
 	asked        bool        // the peer owes us a P_SIZES; until then the role stays, by which both decide
 	sizesLater   *wire.Sizes // of the peer, to be looked at when no resync runs
@@ -191,6 +192,11 @@ func (r *Resource) dispatch(ev *Event) {
 		r.deviceMeasured(ev)
 	case EvMoved:
 		r.metaMoved(ev)
+	case EvFollow:
+		if v := r.volume(ev.Vol); v != nil {
+			v.follows = ev.Size != 0
+			v.force(v.st)
+		}
 	case EvHandler:
 		switch ev.IO.class() {
 		case classFence:

@@ -53,6 +53,7 @@ const (
 	EvUsers                         // Size clients hold the volume Vol open now
 	EvDevice                        // an FxMeasure ended, or a device has another size before EvConnUp: Vol, Err, Device
 	EvMoved                         // an FxMove ended: Vol, Err
+	EvFollow                        // by resync-after, a resync of Vol has to wait (Size 1) or may run (Size 0)
 )
 
 // Op is what a disk effect or an application request does.

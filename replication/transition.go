@@ -36,6 +36,7 @@ func (v *volume) check(want state.State) (state.State, state.Result) {
 }
 
 func (v *volume) apply(want state.State, hard bool) state.Result {
+	want.AftrIsp = v.follows
 	next, result := state.Next(v.st, want, hard, v.rules(), v.neg)
 	if !result.OK() || next == v.st {
 		return result

@@ -60,6 +60,7 @@ func (m *managed) adjust(ctx context.Context, now *section) ([]string, error) {
 		}
 	}
 	m.options.Store(next)
+	m.orderAfter(next)
 	return append(changedOptions(old, now), m.sec.moved(now)...), nil
 }
 

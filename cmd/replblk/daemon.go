@@ -19,6 +19,7 @@ import (
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
 	"github.com/replblk/replblk/internal/metrics"
+	"github.com/replblk/replblk/node"
 )
 
 // drainTimeout is how long the frontends may take at the end.
@@ -47,6 +48,7 @@ type daemon struct {
 func newDaemon(conf *config.Config, dc *config.Daemon, nodeName string, names []string, log *slog.Logger) (*daemon, error) {
 	d := &daemon{conf: dc, node: nodeName, log: log, registry: prometheus.NewRegistry()}
 	times := metrics.NewTimes(d.registry)
+	order := node.NewOrder()
 	for _, r := range conf.Resources {
 		if len(names) > 0 && !slices.Contains(names, r.Name) {
 			continue
@@ -59,7 +61,7 @@ func newDaemon(conf *config.Config, dc *config.Daemon, nodeName string, names []
 			return nil, &exitError{exitConfig, fmt.Sprintf("%s: %v", r.Pos, err)}
 		}
 		s.conf, s.common = conf.Files[0], &conf.Common
-		d.resources = append(d.resources, newManaged(s, dc, times.Disk, log))
+		d.resources = append(d.resources, newManaged(s, dc, order, times.Disk, log))
 	}
 	for _, n := range names {
 		if d.find(n) == nil {

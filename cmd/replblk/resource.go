@@ -42,6 +42,8 @@ type managed struct {
 	admin sync.Mutex
 	res   atomic.Pointer[node.Resource] // nil: down. Changed under admin
 	busy  atomic.Int32                  // commands that hold or want admin
+	order *node.Order                   // of the resyncs of all resources
+	leave func()                        // takes res out of order. Changed under admin
 
 	// started is closed when the daemon has brought the resource up, or has tried.
 	started chan struct{}
@@ -65,10 +67,10 @@ type managed struct {
 	splitBrains atomic.Uint64
 }
 
-func newManaged(s *section, d *config.Daemon, times diskTimesFor, log *slog.Logger) *managed {
+func newManaged(s *section, d *config.Daemon, order *node.Order, times diskTimesFor, log *slog.Logger) *managed {
 	m := &managed{
 		sec: s, log: log.With("resource", s.res.Name), base: log, direct: d.DirectIO(s.res.Name),
-		started: make(chan struct{}), roles: make(chan struct{}, 1), disks: make(map[uint16]*diskCounters), events: newHub(),
+		order: order, started: make(chan struct{}), roles: make(chan struct{}, 1), disks: make(map[uint16]*diskCounters), events: newHub(),
 	}
 	m.nodeID, m.peerID = nodeIDs(s.local, s.peer)
 	m.options.Store(s)
@@ -143,8 +145,26 @@ func (m *managed) create() (*node.Resource, error) {
 	}
 	r.Watch(m.changed)
 	m.res.Store(r)
+	m.orderAfter(m.options.Load())
+	m.leave = m.order.Join(r, m.sec.minors())
 	m.events.publish(event{kind: eventCreated})
 	return r, nil
+}
+
+// minors are the minor numbers of the volumes.
+func (s *section) minors() map[uint16]uint32 {
+	minors := make(map[uint16]uint32)
+	for _, v := range s.local.Volumes {
+		minors[v.Number] = v.Minor
+	}
+	return minors
+}
+
+// orderAfter takes over which volumes are resynced before those of this resource.
+func (m *managed) orderAfter(s *section) {
+	for _, v := range s.local.Volumes {
+		m.order.Follow(v.Minor, v.DiskOptions.ResyncAfterMinor)
+	}
 }
 
 // configFor is what package node wants to know, with a network whose bytes are counted.
@@ -284,6 +304,7 @@ func (m *managed) down(ctx context.Context, force bool) error {
 	}
 	// From here on snapshots show it as down; whoever has it still may use it.
 	m.res.Store(nil)
+	m.leave()
 	err := r.Close(ctx)
 	m.silenceAoE(false)
 	m.sync.forget()
