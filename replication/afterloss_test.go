@@ -1,0 +1,121 @@
+package replication
+
+import (
+	"maps"
+	"testing"
+
+	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
+)
+
+// arrived is a pair whose b has got two writes with a barrier between them, and then lost the
+// connection: the first is on its way to the disk, the second waits for the barrier. What the
+// disk answers is in the inbox.
+func arrived(t *testing.T, proto Protocol) (p *pair, a, b *testNode) {
+	t.Helper()
+	p = newPair(withProtocol(proto), withProtocol(proto))
+	a, b = establish(t, p)
+	b.asleep = true
+	a.request(OpWrite, 0, 4096, 5)
+	for range 25 { // until the epoch is old enough for a barrier
+		a.post(Event{Kind: EvTick})
+		a.alone()
+		p.now += 100 * Millisecond
+	}
+	a.request(OpWrite, 8, 4096, 6)
+	a.alone()
+	var packets []wire.Command
+	for _, ev := range b.inbox {
+		packets = append(packets, ev.Cmd)
+	}
+	if len(packets) != 3 || packets[0] != wire.CmdData || packets[1] != wire.CmdBarrier || packets[2] != wire.CmdData {
+		t.Fatalf("b got %v", packets)
+	}
+	for range packets {
+		b.next()
+	}
+	if b.data[8] != 0 {
+		t.Fatal("the second write does not wait for the barrier")
+	}
+	p.apart = true
+	p.cut()
+	in := b.inbox // the loss is noticed before the disk answers
+	b.inbox = append([]Event{in[len(in)-1]}, in[:len(in)-1]...)
+	b.next()
+	return p, a, b
+}
+
+// W13: under protocol A a write may have been answered that has only arrived. It is carried out
+// although its connection is gone.
+func TestWhatHasArrivedIsWritten(t *testing.T) {
+	p, _, b := arrived(t, ProtocolA)
+	b.asleep = false
+	p.tick(2)
+	if b.data[0] != 5 || b.data[8] != 6 {
+		t.Errorf("b has %d and %d", b.data[0], b.data[8])
+	}
+	p.apart = false
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// P07: a node is not promoted while writes of the old connection are on their way to its disk:
+// they would land on top of its own.
+func TestPromotionWaitsForTheOldConnection(t *testing.T) {
+	_, _, b := arrived(t, ProtocolC)
+	token := b.admin(Admin{Kind: AdminPrimary})
+	in := b.inbox
+	b.inbox = append([]Event{in[len(in)-1]}, in[:len(in)-1]...)
+	b.next()
+	if s := b.r.State(0); s.Role == state.Primary {
+		t.Fatalf("%v while a write of the peer is on its way to the disk", s)
+	}
+	b.alone()
+	b.post(Event{Kind: EvTick})
+	b.alone()
+	if s := b.r.State(0); s.Role != state.Primary || !b.replies[token].OK() || b.r.peer.used != 0 {
+		t.Errorf("%v, answer %v, %d requests of the peer", s, b.replies[token], b.r.peer.used)
+	}
+}
+
+// B12: a copy that was declared worthless is so after a crash at any moment: it passes for good
+// still, or everything is out of sync, by bits or by the mark that stands for them.
+func TestCrashWhileEverythingIsMarked(t *testing.T) {
+	p := newPair()
+	_, b := establish(t, p)
+	for _, n := range p.nodes {
+		p.command(t, n, Admin{Kind: AdminDisconnect, Force: true})
+	}
+	type disk struct {
+		super []byte
+		pages map[uint64][]byte
+	}
+	crashes := []disk{}
+	b.writing = func(uint64, []byte) { crashes = append(crashes, disk{b.super, maps.Clone(b.pages)}) }
+	if r := p.command(t, b, Admin{Kind: AdminInvalidate}); !r.OK() {
+		t.Fatal(r)
+	}
+	b.writing = nil
+	crashes = append(crashes, disk{b.super, b.pages})
+	marked := 0
+	for i, c := range crashes {
+		b.super, b.pages = c.super, c.pages
+		b.restart(testConfig())
+		p.tick(2)
+		v := b.r.vols[0]
+		if v.disk == nil {
+			t.Fatalf("crash %d: %v", i, b.r.State(0))
+		}
+		if good := v.disk.sb.Flags.Has(metadata.Consistent); !good {
+			marked++
+			if v.disk.bm.Weight() != v.disk.bm.Bits() {
+				t.Errorf("crash %d of %d: Inconsistent, %d of %d bits", i, len(crashes), v.disk.bm.Weight(), v.disk.bm.Bits())
+			}
+		}
+	}
+	if marked < 2 || marked == len(crashes) {
+		t.Errorf("%d of %d crashes are after the mark", marked, len(crashes))
+	}
+}
