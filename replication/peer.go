@@ -170,6 +170,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 		v.contestedWrite(i, d.Seq)
 		return true
 	}
+	v.sequence(d.Seq) // adjust may allow two primaries before the next write
 	r.takePeerWrite(i)
 	return true
 }

@@ -66,6 +66,36 @@ func TestTwoPrimariesConflicts(t *testing.T) {
 	}
 }
 
+// TestTwoPrimariesAllowedLater: the writes that came before adjust allowed two primaries count in
+// the numbering, or the first one after it would wait for them for ever.
+func TestTwoPrimariesAllowedLater(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	for i, kind := range []AdminKind{AdminSecondary, AdminPrimary} {
+		n := p.nodes[i]
+		token := n.admin(Admin{Kind: kind})
+		p.tick(3)
+		ok(t, p, n, token)
+	}
+	before := b.request(OpWrite, 8, 4096, 1)
+	p.tick(1)
+	next := testConfig()
+	next.TwoPrimaries = true
+	a.admin(Admin{Kind: AdminAdjust, Config: &next})
+	p.settle()
+	after := b.request(OpWrite, 16, 4096, 2)
+	p.tick(10)
+	for _, id := range []ReqID{before, after} {
+		if o, done := b.outcome[id]; !done || o != OK {
+			t.Errorf("write %d is answered %v %v\n%s", id, o, done, p.take())
+		}
+	}
+	if p.gen != 1 {
+		t.Errorf("the nodes have connected %d times\n%s", p.gen, p.take())
+	}
+	p.equal(t)
+}
+
 // TestTwoPrimariesAtRandom: many writes at once to few blocks, flushes and discards between
 // them. Everything is answered, the copies are equal, nothing is left over.
 func TestTwoPrimariesAtRandom(t *testing.T) {
