@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/replblk/replblk/block"
@@ -37,6 +38,7 @@ func kernelWrites(k *kernel, p *peer) {
 	k.fio("16m")
 	k.dd(1, 65536, 8192)
 	k.small()
+	k.sh("yes large | dd of=/dev/drbd0 bs=1M count=4 seek=20 oflag=direct iflag=fullblock conv=notrunc")
 	k.sh("blkdiscard -o 8388608 -l 4194304 /dev/drbd0")
 	k.dd(2, 8192+1024, 64)
 	k.sh("sync; drbdadm secondary r0")
@@ -50,6 +52,9 @@ func replblkWrites(k *kernel, p *peer) {
 	p.kind(replication.AdminPrimary)
 	k.wait("replblk is Primary", func(s procState) bool { return s.ro == "Secondary/Primary" })
 	p.scribble(1, 60)
+	if err := block.WriteAt(p.Volume(0), bytes.Repeat([]byte("1 MiB, not aligned to anything.\n"), 1<<15), 70001); err != nil {
+		k.t.Fatal(err)
+	}
 	p.submit(block.Discard, 0, 16384, 8192)
 	p.submit(block.WriteZeroes, 0, 40000, 999)
 	p.submit(block.WriteZeroes, block.NoHole, 50001, 2048)

@@ -36,6 +36,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestForcedByKernelWhileConnected": {1, 5},
 
 	"TestForcedByReplblkWhileConnected": {1, 20},
+	"TestIPv6":                          {1, 15},
 	"TestIdle":                          {1, 13},
 	"TestAdjust":                        {1, 13},
 	"TestAdjustOptions":                 {1, 50},
@@ -103,6 +104,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestFrozenKernel":         {8, 22},
 
 	"TestSwap":                   {9, 90},
+	"TestPlacement":              {9, 20},
 	"TestTakeover":               {9, 19},
 	"TestTakeoverCrashed":        {9, 10},
 	"TestTakeoverCrashedReplblk": {9, 10},

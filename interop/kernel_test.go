@@ -51,6 +51,10 @@ func (k *kernel) configure(o options) {
 			return "volume 1 { device /dev/drbd1; meta-disk internal; disk " + disk + "; }"
 		}
 	}
+	kernelAddr, peerAddr := o.addresses()
+	if o.ipv6 {
+		kernelAddr, peerAddr = "ipv6 "+kernelAddr, "ipv6 "+peerAddr
+	}
 	conf := fmt.Sprintf(`
 global { usage-count no; }
 resource r0 {
@@ -58,18 +62,18 @@ resource r0 {
 	disk { %s }
 	handlers { %s }
 	on kernel {
-		address %s:7789;
-		volume 0 { device /dev/drbd0; meta-disk internal; disk %s; }
+		address %s;
+		volume 0 { device /dev/drbd0; meta-disk %s; disk %s; }
 		%s
 	}
 	on replblk {
-		address %s:7789;
+		address %s;
 		volume 0 { device /dev/drbd0; meta-disk internal; disk %s; }
 		%s
 	}
 }
 `, o.proto(), o.kernelNet, o.kernelDisk, o.kernelHandlers,
-		kernelIP, dev, second("/dev/vdb"), peerIP, peerDisk(), second(secondDisk()))
+		kernelAddr, o.metaDisk(), dev, second("/dev/vdb"), peerAddr, peerDisk(), second(secondDisk()))
 	helper := "/sbin/drbdadm" // the default, which does not exist here: no handler runs
 	if o.kernelHandlers != "" {
 		helper = "/usr" + helper
@@ -171,8 +175,10 @@ func (k *kernel) giOf(vol uint16) [4]string {
 	return [4]string(f[:4])
 }
 
-// begin forgets older messages.
-func (k *kernel) begin() { k.sh("dmesg -c >/dev/null") }
+// begin forgets older messages, and removes what a load of a failed test has left.
+func (k *kernel) begin() {
+	k.sh("for d in /dev/drbd0 /dev/drbd1; do [ -b $d ] || rm -f $d; done; rm -f /tmp/enough; dmesg -c >/dev/null")
+}
 
 // suspicious are words that make a message a failure whatever its level is.
 var suspicious = regexp.MustCompile(`(?i)assert|bad |bug:|unexpected|error|warning|stall|refused|corrupt|mismatch|invalid|unrelated|split-brain`)

@@ -33,6 +33,24 @@ func (k *kernel) small() {
 	k.sh("for i in 1 2 3 7 8 9 20001 50001; do yes $i | dd of=/dev/drbd0 bs=512 count=3 seek=$i oflag=direct iflag=fullblock conv=notrunc 2>/dev/null; done")
 }
 
+// keepWriting writes to the kernel's device until the function that it returns is called.
+func (k *kernel) keepWriting() (stop func()) {
+	k.t.Helper()
+	k.sh(`rm -f /tmp/enough /tmp/failed
+(i=0
+while [ -b /dev/drbd0 ] && ! [ -e /tmp/enough ]; do
+	dd if=/dev/urandom of=/dev/drbd0 bs=32k seek=$((i * 7 % 900)) count=8 oflag=direct conv=notrunc 2>/tmp/dd.err || cp /tmp/dd.err /tmp/failed
+	i=$((i + 1))
+done; rm -f /tmp/enough) >/dev/null 2>&1 &`)
+	k.t.Cleanup(func() { // before the resource is taken down
+		_, _, _ = machine.run("touch /tmp/enough; for i in $(seq 50); do pidof dd || break; sleep 0.1; done", commandTimeout)
+	})
+	return func() {
+		k.t.Helper()
+		k.sh("touch /tmp/enough; while [ -e /tmp/enough ]; do sleep 0.1; done; ! [ -e /tmp/failed ] || { cat /tmp/failed; exit 1; }")
+	}
+}
+
 // write is a write of random bytes.
 type write struct {
 	sector uint64

@@ -18,10 +18,12 @@ import (
 
 // Addresses in the namespace. Nothing routes to them from outside.
 const (
-	peerIP   = "10.99.0.254"
-	kernelIP = "10.99.0.1"
-	tapName  = "tap0"
-	aoeTap   = "tap1" // the machine's eth1, for what has no IP address
+	peerIP     = "10.99.0.254"
+	kernelIP   = "10.99.0.1"
+	peerIPv6   = "fd99::fe"
+	kernelIPv6 = "fd99::1"
+	tapName    = "tap0"
+	aoeTap     = "tap1" // the machine's eth1, for what has no IP address
 )
 
 // insideEnv says that the process runs in the namespace, and names the folder that

@@ -41,6 +41,8 @@ type options struct {
 	big        bool              // disks of bigDiskSize
 	two        bool              // a volume 1 of secondSize besides
 
+	ipv6           bool
+	meta           metadata.Placement              // of the kernel's metadata, if not internal
 	swapped        bool                            // replblk's node is the one that is the kernel's otherwise
 	breakable      bool                            // the kernel's disk can be broken
 	kernelHandlers string                          // lines of the kernel's handlers section
@@ -72,18 +74,39 @@ func (o options) device() (dev, file string) {
 	return "/dev/vda", machine.disk
 }
 
+// addresses returns where the kernel and replblk listen.
+func (o options) addresses() (kernel, replblk string) {
+	if o.ipv6 {
+		return "[" + kernelIPv6 + "]:7789", "[" + peerIPv6 + "]:7789"
+	}
+	return kernelIP + ":7789", peerIP + ":7789"
+}
+
+// metaDisk is where the kernel has its metadata, as drbd.conf says it.
+func (o options) metaDisk() string {
+	switch {
+	case !o.meta.Valid():
+		return "internal"
+	case o.meta == metadata.FlexExternal:
+		return "/dev/vdb"
+	}
+	return "/dev/vdb[1]"
+}
+
 func (o options) config() node.Config {
 	c := node.Config{
 		Core: replication.Config{
-			Name: "r0", Protocol: replication.Protocol(o.proto() - 'A' + 1), TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5,
+			Name: "r0", Protocol: replication.Protocol(o.proto() - 'A' + 1), TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 20, // for a machine on a busy host
+
 			KoCount: 7, MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: true,
 			Volumes: []replication.VolumeConfig{{
 				Number: 0, DiskFlushes: true, MDFlushes: true, ALExtents: 1237, ALUpdates: true,
 				ResyncRateKiB: 250, PlanAheadTenths: 20, FillTargetSector: 100, DelayTargetTenth: 10, MaxRateKiB: 102400, MinRateKiB: 250,
 			}},
 		},
-		Link: transport.Config{Local: peerIP + ":7789", Peer: kernelIP + ":7789", ConnectInterval: 3 * time.Second},
+		Link: transport.Config{ConnectInterval: 3 * time.Second},
 	}
+	c.Link.Peer, c.Link.Local = o.addresses()
 	if o.two {
 		c.Core.Volumes = append(c.Core.Volumes, c.Core.Volumes[0])
 		c.Core.Volumes[1].Number = 1
@@ -95,7 +118,7 @@ func (o options) config() node.Config {
 		o.core(&c.Core)
 	}
 	c.Handlers.Commands = o.handlers
-	c.Link.PingTimeout = time.Duration(c.Core.PingTimeoutTenths) * 100 * time.Millisecond
+	c.Link.PingTimeout = 500 * time.Millisecond
 	return c
 }
 
@@ -114,6 +137,17 @@ func newPeer(t *testing.T, o options, path string, fresh bool) *peer {
 			createMD(t, secondDisk())
 		}
 	}
+	p := newDisklessPeer(t, o, path)
+	p.attach()
+	if o.two {
+		p.attachVolume(1, secondDisk())
+	}
+	return p
+}
+
+// newDisklessPeer is newPeer without the disk.
+func newDisklessPeer(t *testing.T, o options, path string) *peer {
+	t.Helper()
 	log, err := os.OpenFile(fileName(t, "peer.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -122,12 +156,7 @@ func newPeer(t *testing.T, o options, path string, fresh bool) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{Resource: r, t: t, o: o, disk: path, log: log}
-	p.attach()
-	if o.two {
-		p.attachVolume(1, secondDisk())
-	}
-	return p
+	return &peer{Resource: r, t: t, o: o, disk: path, log: log}
 }
 
 func createMD(t *testing.T, path string) {

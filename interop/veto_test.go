@@ -1,0 +1,88 @@
+//go:build interop
+
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/replblk/replblk/replication"
+	"github.com/replblk/replblk/replication/state"
+)
+
+// TestVeto: a handler of the target does not want a resync. Both go apart without a copied block,
+// and the resync runs when the handler has nothing against it. Then after-resync-target is
+// called.
+func TestVeto(t *testing.T) {
+	t.Run("replblk target", func(t *testing.T) {
+		dir := t.TempDir()
+		may, done := filepath.Join(dir, "may"), filepath.Join(dir, "done")
+		o := outage()
+		o.handlers = map[string]string{"before-resync-target": "test -e " + may, "after-resync-target": "touch " + done}
+		k, p := established(t, o)
+		k.allowed = append(k.allowed, "shut down by peer")
+		k.sh("drbdadm primary r0")
+		broken(k, p, func() { k.dd(7, 1024, 2048) })
+		p.wait("veto", alone)
+		k.wait("replblk has gone", func(s procState) bool { return s.waiting() || s.alone() })
+		if s := p.State(0); s.Disk == state.UpToDate || s.Disk == state.Inconsistent {
+			t.Errorf("replblk: disk is %v after the veto", s.Disk)
+		}
+		if n := p.Status().Volumes[0].OutOfSync; n < 512 {
+			t.Errorf("replblk: %d blocks out of sync after the veto", n)
+		}
+		if err := os.WriteFile(may, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.kind(replication.AdminConnect)
+		settled(k, p)
+		p.wait("after-resync-target", func(state.State) bool { _, err := os.Stat(done); return err == nil })
+	})
+	t.Run("kernel target", func(t *testing.T) {
+		o := outage()
+		o.kernelHandlers = `before-resync-target "test -e /tmp/may"; after-resync-target "touch /tmp/done";`
+		k, p := established(t, o)
+		k.sh("rm -f /tmp/may /tmp/done")
+		k.allowed = append(k.allowed, "before-resync-target", "shut down by peer")
+		p.kind(replication.AdminPrimary)
+		broken(k, p, func() { p.scribble(7, 15) })
+		k.wait("veto", procState.alone)
+		p.wait("the kernel has gone", waiting)
+		if s := k.state(); strings.HasPrefix(s.ds, "UpToDate") || s.oos == "0" {
+			t.Errorf("kernel after the veto: %+v", s)
+		}
+		p.scribble(8, 5)
+		k.sh("touch /tmp/may; drbdadm connect r0")
+		settled(k, p)
+		k.sh("for i in $(seq 50); do [ -e /tmp/done ] && exit 0; sleep 0.1; done; exit 1")
+	})
+}
+
+// TestKernelFences: the kernel as Primary with resource-and-stonith loses replblk. Its writes
+// wait for its handler, which says that replblk is outdated; replblk, really outdated by its
+// operator, comes back and is the target.
+func TestKernelFences(t *testing.T) {
+	o := outage()
+	o.kernelDisk = "fencing resource-and-stonith;"
+	o.core = fenced(state.ResourceAndStonith)
+	o.kernelHandlers = `fence-peer "touch /tmp/fencing; while ! [ -e /tmp/fenced ]; do sleep 0.1; done; exit 4";`
+	k, p := established(t, o)
+	k.sh("rm -f /tmp/fencing /tmp/fenced /tmp/wrote")
+	k.allowed = append(append(noticed, refused...), "fence-peer",
+		"rcu_note_context_switch") // its own: it waits in a place where it must not
+	k.sh("drbdadm primary r0")
+	p.wait("the kernel is Primary", peerPrimary)
+	k.dd(1, 0, 1024)
+	cable(t, "down")
+	defer cable(t, "up")
+	p.wait("the kernel has gone", waiting)
+	k.sh("for i in $(seq 300); do [ -e /tmp/fencing ] && exit 0; sleep 0.1; done; cat /proc/drbd; exit 1")
+	k.sh("(yes frozen | dd of=/dev/drbd0 bs=64k iflag=fullblock count=4 oflag=direct conv=notrunc 2>/dev/null; touch /tmp/wrote) & sleep 1; ! [ -e /tmp/wrote ]")
+	p.kind(replication.AdminOutdate)
+	k.sh("touch /tmp/fenced; for i in $(seq 100); do [ -e /tmp/wrote ] && exit 0; sleep 0.1; done; cat /proc/drbd; exit 1")
+	k.wait("fenced", func(s procState) bool { return s.ds == "UpToDate/Outdated" })
+	p.refuses(replication.Admin{Kind: replication.AdminPrimary}, state.NoUpToDateDisk)
+	cable(t, "up")
+}
