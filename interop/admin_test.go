@@ -34,7 +34,7 @@ func TestInvalidate(t *testing.T) {
 			k, p := start(t, brisk())
 			connect(k, p)
 			if i%2 == 0 { // who declared it knows less of the other one's generations
-				k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
+				k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/0")
 			} else {
 				p.do(replication.Admin{Kind: replication.AdminNewCurrentUUID, ClearBitmap: true})
 			}

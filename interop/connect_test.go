@@ -16,7 +16,7 @@ func TestFreshPairSkipByKernel(t *testing.T) {
 	if s := k.state(); s.ds != "Inconsistent/Inconsistent" {
 		t.Errorf("kernel: disks are %s", s.ds)
 	}
-	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0")
+	k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/0")
 }
 
 // TestFreshPairSkipByReplblk is the same from the other side.
