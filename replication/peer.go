@@ -231,6 +231,16 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 	return false
 }
 
+// peerWrites says whether writes of the peer to a range are not done yet.
+func (r *Resource) peerWrites(v *volume, start, end uint64) bool {
+	for _, i := range r.peer.queue {
+		if q := &r.peer.list[i]; q.vol == v && q.kind == peerWrite && q.sector < end && start < q.end() {
+			return true
+		}
+	}
+	return overlapping(v.rs.writing, start, end)
+}
+
 // retryPeer starts queued writes that have become free.
 func (r *Resource) retryPeer() {
 	for n := 0; n < len(r.peer.queue); {
@@ -377,6 +387,9 @@ func (r *Resource) peerWritten(i uint32) {
 	}
 	if len(v.active)+len(v.waiting) > 0 {
 		v.retryPostponed(written)
+		r.restless = true
+	}
+	if len(v.rs.blocked) > 0 {
 		r.restless = true
 	}
 	r.retryPeer()

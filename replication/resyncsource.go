@@ -36,11 +36,12 @@ func (v *volume) flushedBefore(err DiskError) {
 	}
 }
 
-// startSyncRead serves a resync read when no application write is in progress on its
-// range: what is read must not be older than what was replicated before it.
+// startSyncRead serves a resync read when no write is in progress on its range: what is read
+// must not be older than what was replicated before it, nor than what the peer wrote before
+// it lost its disk.
 func (v *volume) startSyncRead(i uint32) {
 	p := &v.r.peer.list[i]
-	if v.st.Conn.Resync() && (!v.rs.ready || overlapping(v.active, p.sector, p.end())) {
+	if v.st.Conn.Resync() && (!v.rs.ready || overlapping(v.active, p.sector, p.end()) || v.r.peerWrites(v, p.sector, p.end())) {
 		v.rs.blocked = append(v.rs.blocked, i)
 		return
 	}

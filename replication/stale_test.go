@@ -115,3 +115,38 @@ func TestSourceIsNamedBeforeItIsWritten(t *testing.T) {
 	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
 	p.equal(t)
 }
+
+// TestResyncReadWaitsForThePeersWrite: under protocol A a Primary loses its disk while the peer's
+// disk still has a write of it. When the Primary's disk is back it is resynced from the peer,
+// which must not read the block before that write is done: what came then was older, and the
+// newer contents stayed on one disk only (found by the simulator, seed 202263).
+func TestResyncReadWaitsForThePeersWrite(t *testing.T) {
+	cfg := fastResync()
+	cfg.Protocol = ProtocolA
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	a.failing[OpWrite], b.hung = true, true
+	id := a.request(OpWrite, 8, 4096, 6)
+	p.settle()
+	if s := a.r.State(0); a.outcome[id] != OK || len(b.owed) != 1 || s.Disk != state.Diskless {
+		t.Fatalf("write %v, the peer's disk has %d, a is %v\n%s", a.outcome[id], len(b.owed), s, p.take())
+	}
+	a.failing[OpWrite], b.hung = false, false
+	a.attach()
+	p.tick(5)
+	if s := a.r.State(0); s.Conn != state.SyncTarget || a.r.vols[0].disk.bm.Weight() == 0 {
+		t.Fatalf("a is %v, %d bits, before the write is done\n%s", s, a.r.vols[0].disk.bm.Weight(), p.take())
+	}
+	for i := range uint64(8) {
+		b.data[8+i] = 6
+	}
+	b.post(Event{Kind: EvDisk, IO: b.owed[0]})
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if a.data[8] != 6 {
+		t.Errorf("a has %d", a.data[8])
+	}
+}
