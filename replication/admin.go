@@ -16,6 +16,7 @@ type command struct {
 	peerOut bool // it succeeded
 	forced  bool // a Primary was made of data that is not known to be good
 	tries   int
+	until   Time // promotion: how long the peer may take to tell that it is not Primary any more; 0: not asked
 
 	asked       bool     // the peer was asked to disconnect
 	peerPrimary bool     // and was Primary then
@@ -207,10 +208,27 @@ func (v *volume) tryPromote(c *command) bool {
 	if !result.OK() && v.r.fenceForPromotion(v, *c, result) {
 		return false
 	}
+	if (result == state.TwoPrimaries || result == state.OtherVolumePeerPrimary) && v.r.mayResign(c) {
+		return false
+	}
 	if !result.OK() {
 		v.r.finish(*c, result)
 		return false
 	}
+	return true
+}
+
+// mayResign has a promotion wait for the news that the peer is Secondary, which is on its way
+// if somebody demoted it there just before (spec 5.6, step 2). It returns false when the
+// peer has had the time to tell.
+func (r *Resource) mayResign(c *command) bool {
+	if c.until == 0 {
+		c.until = r.now + Time(r.cfg.PingTimeoutTenths+1)*100*Millisecond
+	}
+	if r.now >= c.until || len(r.commands) >= maxCommands {
+		return false
+	}
+	r.commands = append(r.commands, *c)
 	return true
 }
 

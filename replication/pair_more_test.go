@@ -85,7 +85,7 @@ func TestSecondPromotionIsRefused(t *testing.T) {
 	p := newPair()
 	_, b := establish(t, p)
 	token := b.admin(Admin{Kind: AdminPrimary})
-	p.settle()
+	p.tick(7)
 	if got := b.replies[token]; got != state.TwoPrimaries {
 		t.Fatalf("answer %v", got)
 	}
@@ -309,5 +309,33 @@ func TestSourceFailsBeforeTheResyncBegins(t *testing.T) {
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	if p.equal(t); b.data[8] != 5 {
 		t.Fatal("the write is lost")
+	}
+}
+
+// TestPromotionAwaitsTheNews: the peer was demoted just before, and the news is still on its
+// way when this node is promoted. It waits for them, but not for ever.
+func TestPromotionAwaitsTheNews(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.asleep = true
+	a.admin(Admin{Kind: AdminSecondary})
+	p.settle()
+	token := b.admin(Admin{Kind: AdminPrimary})
+	last := len(b.inbox) - 1
+	b.inbox = append([]Event{b.inbox[last]}, b.inbox[:last]...)
+	b.asleep = false
+	p.settle()
+	if got := b.replies[token]; !got.OK() {
+		t.Errorf("promotion before the news: %v", got)
+	}
+	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	token = a.admin(Admin{Kind: AdminPrimary})
+	p.tick(5)
+	if got, ok := a.replies[token]; ok {
+		t.Fatalf("answered with %v before ping-timeout", got)
+	}
+	p.tick(2)
+	if got := a.replies[token]; got != state.TwoPrimaries {
+		t.Errorf("second Primary: %v, want %v", got, state.TwoPrimaries)
 	}
 }

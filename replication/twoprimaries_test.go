@@ -252,7 +252,7 @@ func TestTwoPrimariesNeedProtocolC(t *testing.T) {
 	p := newPair(cfg, cfg)
 	_, b := establish(t, p)
 	token := b.admin(Admin{Kind: AdminPrimary})
-	p.settle()
+	p.tick(7)
 	if r := b.replies[token]; r != state.TwoPrimaries {
 		t.Fatalf("promotion: %v", r)
 	}
