@@ -157,7 +157,7 @@ func (r *Resource) note(e *replication.Effect) {
 	if e.Sector != 0 && e.Note != replication.NoteSplitBrain {
 		attrs = append(attrs, slog.Uint64("sector", e.Sector))
 	}
-	if e.Size != 0 {
+	if e.Size != 0 && e.Note != replication.NoteRuleTooNew {
 		attrs = append(attrs, slog.Uint64("size", uint64(e.Size)))
 	}
 	c := Change{Kind: ChangeNote, Volume: e.Vol, Note: e.Note}
@@ -165,6 +165,9 @@ func (r *Resource) note(e *replication.Effect) {
 	case replication.NoteVerdict:
 		c.Rule, c.Verdict = int(e.Token), int(e.Result)
 		attrs = append(attrs, slog.Int("rule", c.Rule), slog.Int("verdict", c.Verdict))
+	case replication.NoteRuleTooNew:
+		c.Rule = int(e.Token)
+		attrs = append(attrs, slog.Int("rule", c.Rule), slog.Int("needs-protocol", int(e.Size)))
 	case replication.NoteSplitBrain:
 		c.OwnBlocks, c.PeerBlocks = e.Token, e.Sector
 		attrs = append(attrs, slog.Uint64("blocks", c.OwnBlocks), slog.Uint64("peer-blocks", c.PeerBlocks))

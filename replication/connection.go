@@ -227,7 +227,7 @@ func (r *Resource) featuresArrived(body []byte) {
 		return
 	}
 	if c.tentative && session.Version < firstDryRun {
-		r.giveUp(NoteVersionTooOld) // it would go on in earnest
+		r.giveUp(NoteNoDryRun) // it would go on in earnest
 		return
 	}
 	c.session = session

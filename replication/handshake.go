@@ -291,7 +291,7 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	e := r.note(v, NoteVerdict)
 	e.Token, e.Result = uint64(cmp.rule), state.Result(cmp.verdict)
 	if cmp.verdict <= unrelated {
-		r.note(v, refusalNote(cmp.verdict))
+		r.refusal(v, cmp)
 		return 0, false
 	}
 	if !r.dryRun() {
@@ -330,11 +330,15 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 // dryRun says whether either operator only wants to know what would happen.
 func (r *Resource) dryRun() bool { return r.conn.tentative || r.conn.peerTentative }
 
-func refusalNote(v verdict) Note {
-	if v == unrelated {
-		return NoteUnrelated
+// refusal says why two copies cannot be brought together: they are unrelated, or the rule
+// that would decide needs a version that the peer does not speak.
+func (r *Resource) refusal(v *volume, cmp comparison) {
+	if cmp.verdict == unrelated {
+		r.note(v, NoteUnrelated)
+		return
 	}
-	return NoteVersionTooOld
+	e := r.note(v, NoteRuleTooNew)
+	e.Token, e.Size = uint64(cmp.rule), uint32(-cmp.verdict-1000) // needs91 is -1091
 }
 
 // mayLosePrimary applies rr-conflict: a Primary is about to become SyncTarget.

@@ -375,6 +375,8 @@ const (
 	NoteSplitBrain
 	NoteUnrelated
 	NoteVersionTooOld
+	NoteNoDryRun
+	NoteRuleTooNew // Token: the number of the rule of spec 7.4, Size: the version that it needs
 	NoteIncompatible
 	NoteAuthFailed
 	NoteProtocolError
@@ -412,6 +414,8 @@ var noteTexts = [...]string{
 	NoteSplitBrain:        "split brain detected, connection refused, both data sets are kept",
 	NoteUnrelated:         "the data of the two nodes is unrelated, connection refused",
 	NoteVersionTooOld:     "peer speaks no common protocol version",
+	NoteNoDryRun:          "peer is too old for a tentative connection (protocol 92), connection refused",
+	NoteRuleTooNew:        "who has the newer data is decided by a rule that the agreed protocol version lacks, connection refused",
 	NoteIncompatible:      "peer is configured differently",
 	NoteAuthFailed:        "peer authentication failed",
 	NoteProtocolError:     "peer broke the protocol",

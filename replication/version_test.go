@@ -139,10 +139,31 @@ func TestTentativeNeedsAVersion(t *testing.T) {
 		}
 		refused := false
 		for _, n := range a.notes {
-			refused = refused || n.Note == NoteVersionTooOld
+			refused = refused || n.Note == NoteNoDryRun
 		}
 		if refused != (version < 92) {
 			t.Errorf("version %d: refused %v", version, refused)
+		}
+	}
+}
+
+// TestRuleTooNewIsNamed: nodes that do have a common version are not told that they have none.
+func TestRuleTooNewIsNamed(t *testing.T) {
+	for _, tt := range []struct {
+		cmp     comparison
+		note    Note
+		rule    uint64
+		version uint32
+	}{
+		{compareEqual(generations{UUIDs: [4]uint64{8, 6}}, generations{UUIDs: [4]uint64{8}}, 90, false, true), NoteRuleTooNew, 34, 91},
+		{compareCrashed(generations{crashed: true}, generations{primary: true}, false, true), NoteRuleTooNew, 41, 101},
+		{comparison{unrelated, 110, noCorrection}, NoteUnrelated, 0, 0},
+	} {
+		r := New(testConfig())
+		r.fx = &Effects{}
+		r.refusal(r.vols[0], tt.cmp)
+		if e := r.fx.List[0]; e.Note != tt.note || e.Token != tt.rule || e.Size != tt.version {
+			t.Errorf("%+v: note %v, rule %d, version %d; want %v, %d, %d", tt.cmp, e.Note, e.Token, e.Size, tt.note, tt.rule, tt.version)
 		}
 	}
 }

@@ -27,7 +27,8 @@ type history struct {
 // together.
 var refusals = map[replication.Note]bool{
 	replication.NoteSplitBrain: true, replication.NoteUnrelated: true, replication.NoteContradiction: true,
-	replication.NoteVersionTooOld: true, replication.NoteIncompatible: true, replication.NoteAuthFailed: true,
+	replication.NoteVersionTooOld: true, replication.NoteRuleTooNew: true, replication.NoteNoDryRun: true,
+	replication.NoteIncompatible: true, replication.NoteAuthFailed: true,
 	replication.NoteShrink: true,
 }
 
