@@ -19,7 +19,7 @@ export CGO_ENABLED ?= 0
 # For process substitution.
 SHELL := bash
 
-.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench demo interop cover clean
+.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench demo interop cover pairs clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
@@ -82,6 +82,9 @@ interop: build ## against the kernel's own drbd in a virtual machine (root; ten 
 cover: ## statement coverage of the core and the codecs by tests and simulator; below FLOOR percent it fails
 	@mkdir -p $(BIN)
 	@scripts/cover.sh $(FLOOR) $(BIN)/cover.out $(PURE)
+
+pairs: ## events that a core was given in each state it can be in, by tests and simulator; what never came
+	$(GO) run ./sim/pairs -v
 
 clean: ## remove what was built
 	rm -rf $(BIN) bench/out

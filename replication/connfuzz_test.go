@@ -26,6 +26,7 @@ type attack struct {
 	p      *pair
 	victim *testNode
 	input  []byte
+	story  string           // what led to it
 	target bool             // it was to be overwritten
 	good   map[uint64]ReqID // the newest write that it has acknowledged as Primary, by sector
 }
@@ -119,7 +120,7 @@ func (x *attack) watch() {
 	for i := range n.fx.List {
 		e := &n.fx.List[i]
 		if e.Kind == FxDisk && e.Op != OpFlush && (e.Sector > v.size || uint64(e.Size)>>9 > v.size-e.Sector) {
-			x.t.Fatalf("%v of %d bytes at sector %d: the volume has %d sectors", e.Op, e.Size, e.Sector, v.size)
+			x.t.Fatalf(x.story+"%v of %d bytes at sector %d: the volume has %d sectors", e.Op, e.Size, e.Sector, v.size)
 		}
 		if e.Kind == FxState {
 			c := e.New.Conn
@@ -140,11 +141,11 @@ func (x *attack) watch() {
 		"effects":             {len(n.fx.List), 1 << 14},
 	} {
 		if c[0] > c[1] {
-			x.t.Fatalf("%d %s, at most %d are wanted", c[0], what, c[1])
+			x.t.Fatalf(x.story+"%d %s, at most %d are wanted", c[0], what, c[1])
 		}
 	}
 	if !v.st.Valid() {
-		x.t.Fatalf("state %v", v.st)
+		x.t.Fatalf(x.story+"state %v", v.st)
 	}
 }
 
@@ -179,29 +180,35 @@ func (x *attack) after() {
 	n, p := x.victim, x.p
 	began := n.r.State(0)
 	p.apart = true
-	n.asleep, n.peer.asleep = false, false
+	for _, n := range p.nodes {
+		n.asleep, n.stuck = false, false
+		for _, io := range n.unsaid {
+			n.post(Event{Kind: EvMeta, IO: io})
+		}
+		n.unsaid = nil
+	}
 	p.settle()
 	p.cut()
 	p.tick(40)
 	s := n.r.State(0)
 	if s.Conn != state.WFConnection && s.Conn != state.StandAlone {
-		x.t.Fatalf("%v after the connection is gone, it was %v", s, began)
+		x.t.Fatalf(x.story+"%v after the connection is gone, it was %v", s, began)
 	}
 	if left := n.r.peer.used; left != 0 {
-		x.t.Errorf("%d requests of the peer are left", left)
+		x.t.Errorf(x.story+"%d requests of the peer are left", left)
 	}
 	if !s.Suspended() && n.r.ios.inUse() != 0 {
-		x.t.Errorf("%d own requests are left in %v", n.r.ios.inUse(), s)
+		x.t.Errorf(x.story+"%d own requests are left in %v", n.r.ios.inUse(), s)
 	}
 	if n.r.ios.inUse() == 0 && len(n.bufs) != 0 {
-		x.t.Errorf("%d buffers are not freed: %v", len(n.bufs), n.bufs)
+		x.t.Errorf(x.story+"%d buffers are not freed: %v", len(n.bufs), n.bufs)
 	}
 	if x.target || s.Disk != state.UpToDate || n.r.cfg.TwoPrimaries {
 		return
 	}
 	for sector, id := range x.good {
 		if got := n.data[sector]; !x.mayHave(sector, got, id) {
-			x.t.Fatalf("sector %d was acknowledged with request %d, the disk has %d; %v", sector, id, got, s)
+			x.t.Fatalf(x.story+"sector %d was acknowledged with request %d, the disk has %d; %v", sector, id, got, s)
 		}
 	}
 }

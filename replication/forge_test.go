@@ -56,11 +56,16 @@ func (x *attack) copyOf(ev Event) Event {
 
 // invent makes a packet up.
 func (x *attack) invent() {
-	n := x.victim
 	cmd := wire.Command(x.byte() % 0x40)
 	if cmd == 0x3f { // there is none
 		cmd = wire.CmdConnectionFeatures
 	}
+	x.packet(cmd)
+}
+
+// packet makes a packet of a kind up and lets it come before the others.
+func (x *attack) packet(cmd wire.Command) {
+	n := x.victim
 	sockets := cmd.Sockets()
 	ev := Event{Kind: EvPacket, Gen: n.gen, Cmd: cmd, Socket: DataSocket, Body: x.body(cmd)}
 	if sockets&wire.MetaSocket != 0 && (sockets&wire.DataSocket == 0 || x.byte()&1 != 0) {

@@ -104,6 +104,7 @@ func hostile(t *testing.T, n *testNode, data []byte) {
 
 func (n *testNode) deliver(t *testing.T, ev *Event) {
 	n.fx.Reset()
+	record(n.r, ev)
 	n.r.Step(ev, &n.fx)
 	size := n.r.vols[0].size
 	for i := range n.fx.List {

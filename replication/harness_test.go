@@ -52,6 +52,7 @@ type testNode struct {
 	replies  map[uint64]state.Result
 	outcome  map[ReqID]Outcome
 	stuck    bool            // metadata operations are not answered
+	metaErr  DiskError       // of metadata operations
 	unsaid   []IOID          // answers kept back by stuck
 	hung     bool            // data operations are not answered
 	owed     []IOID          // answers kept back by hung
@@ -254,6 +255,7 @@ func (p *pair) tick(times int) {
 
 func (n *testNode) step(ev *Event) {
 	n.fx.Reset()
+	record(n.r, ev)
 	n.r.Step(ev, &n.fx)
 	for i := range n.fx.List {
 		n.execute(&n.fx.List[i])
@@ -304,7 +306,7 @@ func (n *testNode) execute(e *Effect) {
 		if n.stuck {
 			n.unsaid = append(n.unsaid, e.IO)
 		} else {
-			n.post(Event{Kind: EvMeta, IO: e.IO})
+			n.post(Event{Kind: EvMeta, IO: e.IO, Err: n.metaErr})
 		}
 	case FxComplete:
 		n.outcome[e.Req] = e.Outcome

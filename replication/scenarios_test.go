@@ -81,6 +81,69 @@ var scenarios = []struct {
 			n.admin(Admin{Kind: AdminConnect})
 		}
 	}},
+	{"verify from the other side", func(c *Config) { *c = withVerify() }, func(p *pair, a, b *testNode) {
+		b.admin(Admin{Kind: AdminVerify})
+		a.load(1)
+	}},
+	{"a Primary as target", nil, func(p *pair, a, _ *testNode) {
+		a.admin(Admin{Kind: AdminInvalidate})
+		a.load(1)
+	}},
+	{"a Primary that was a target comes back", nil, func(p *pair, a, _ *testNode) {
+		a.admin(Admin{Kind: AdminInvalidate})
+		p.tick(1)
+		p.cut()
+		a.load(1)
+	}},
+	{"a Primary that was overtaken comes back", func(c *Config) { *c = fencingConfig() }, func(p *pair, a, _ *testNode) {
+		p.apart = true
+		p.cut()
+		p.tick(2)
+		for _, h := range a.handlers {
+			if h.Handler == HandlerFencePeer {
+				a.post(Event{Kind: EvHandler, IO: h.IO, Exit: fencePeerPrimary})
+			}
+		}
+		p.settle()
+		p.apart = false
+		a.load(1)
+	}},
+	{"a disk that fails slowly", nil, func(p *pair, a, b *testNode) {
+		for _, n := range p.nodes {
+			n.stuck = true
+			n.admin(Admin{Kind: AdminDetach, Force: true})
+		}
+		p.settle()
+		p.cut()
+		a.load(1)
+	}},
+	{"nobody is Primary", nil, func(p *pair, a, b *testNode) {
+		a.admin(Admin{Kind: AdminSecondary})
+		p.tick(2)
+		a.admin(Admin{Kind: AdminInvalidateRemote})
+	}},
+	{"a Secondary without a disk", nil, func(p *pair, a, b *testNode) {
+		b.admin(Admin{Kind: AdminDetach})
+		p.settle()
+		a.load(2)
+		p.cut()
+		b.attach()
+	}},
+	{"a restart while the peer is away", func(c *Config) { *c = fencingConfig() }, func(p *pair, a, b *testNode) {
+		a.admin(Admin{Kind: AdminSecondary})
+		p.tick(2)
+		p.cut()
+		cfg := b.r.cfg
+		b.restart(cfg)
+		b.admin(Admin{Kind: AdminConnect})
+	}},
+	{"a demotion while the link is congested", func(c *Config) { c.Protocol, c.OnCongestion, c.CongestionFill = ProtocolA, CongestionPullAhead, 64 }, func(p *pair, a, b *testNode) {
+		b.asleep = true
+		a.load(3)
+		p.settle()
+		b.asleep = false
+		a.admin(Admin{Kind: AdminSecondary})
+	}},
 	{"disconnect", func(c *Config) { *c = fencingConfig() }, func(_ *pair, a, b *testNode) {
 		b.admin(Admin{Kind: AdminDisconnect})
 		a.load(1)

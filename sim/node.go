@@ -224,6 +224,9 @@ func (n *node) end(notice bool) {
 	n.w.op.crashed(n)
 }
 
+// observe is told of every event that a core is about to get, unless it is nil.
+var observe func(*replication.Resource, *replication.Event)
+
 // step runs the core and carries out what it calls for.
 func (n *node) step(ev *replication.Event) {
 	if !n.up || n.w.err != nil {
@@ -231,6 +234,9 @@ func (n *node) step(ev *replication.Event) {
 	}
 	ev.Now = n.clock()
 	n.w.trace(eventNames[ev.Kind], n.id, uint64(ev.Cmd)<<32|uint64(ev.IO), ev.Sector<<8|uint64(ev.Err))
+	if observe != nil {
+		observe(n.core, ev)
+	}
 	n.core.Step(ev, &n.fx)
 	inc := n.inc
 	for i := range n.fx.List {

@@ -48,6 +48,8 @@ var allowed = map[string][]string{
 	"internal/metrics":   {"internal/control", "block", "nbd", "aoe"},
 	"internal/nbdclient": nil,
 	"internal/tlstest":   nil,
+	"internal/pairs":     {"replication/state", "replication/wire"},
+	"sim/pairs":          {"internal/pairs", "replication/state", "replication/wire"},
 	"internal/chaos":     {"internal/control", "internal/nbdclient"},
 }
 

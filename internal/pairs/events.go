@@ -1,0 +1,121 @@
+package pairs
+
+import "github.com/replblk/replblk/replication/wire"
+
+// Kind is the kind of an event, with the numbers of replication.EventKind.
+type Kind uint8
+
+// Kinds of events.
+const (
+	Tick Kind = iota + 1
+	Request
+	Disk
+	Meta
+	ConnUp
+	ConnDown
+	Packet
+	Sent
+	Attach
+	Admin
+	Handler
+	Users
+	Device
+	Moved
+	lastKind = Moved
+)
+
+// maxEvents bounds the events.
+const maxEvents = 128
+
+var (
+	kindNames  = [...]string{"", "tick", "request", "disk", "meta", "connection up", "connection down", "packet", "sent", "attach", "admin", "handler", "users", "device", "moved"}
+	opNames    = [...]string{"", "read", "write", "flush", "discard", "zeroes"}
+	adminNames = [...]string{"", "connect", "disconnect", "primary", "secondary", "detach", "invalidate", "invalidate-remote", "outdate", "pause-sync",
+		"resume-sync", "new-current-uuid", "suspend-io", "resume-io", "adjust", "verify", "stop-verify", "repair", "resize"}
+	packets = [...]wire.Command{wire.CmdData, wire.CmdDataReply, wire.CmdRSDataReply, wire.CmdBarrier, wire.CmdBitmap, wire.CmdUnplugRemote,
+		wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdSyncParam, wire.CmdProtocol, wire.CmdUUIDs, wire.CmdSizes, wire.CmdState, wire.CmdSyncUUID,
+		wire.CmdAuthChallenge, wire.CmdAuthResponse, wire.CmdStateChgReq, wire.CmdPing, wire.CmdPingAck, wire.CmdRecvAck, wire.CmdWriteAck,
+		wire.CmdRSWriteAck, wire.CmdSuperseded, wire.CmdNegAck, wire.CmdNegDReply, wire.CmdNegRSDReply, wire.CmdBarrierAck, wire.CmdStateChgReply,
+		wire.CmdOVRequest, wire.CmdOVReply, wire.CmdOVResult, wire.CmdCsumRSRequest, wire.CmdRSIsInSync, wire.CmdSyncParam89,
+		wire.CmdCompressedBitmap, wire.CmdDelayProbe, wire.CmdOutOfSync, wire.CmdRSCancel, wire.CmdConnStChgReq, wire.CmdConnStChgReply,
+		wire.CmdRetryWrite, wire.CmdProtocolUpdate, wire.CmdTrim, wire.CmdRSThinReq, wire.CmdRSDeallocated, wire.CmdZeroes, wire.CmdConnectionFeatures}
+)
+
+// description is what an Event stands for.
+type description struct {
+	kind   Kind
+	detail uint16 // operation, packet or command
+	failed bool
+	name   string
+}
+
+var (
+	events []description
+	index  = map[description]Event{} // without names
+)
+
+func init() {
+	add := func(d description) {
+		key := d
+		key.name = ""
+		index[key] = Event(len(events))
+		events = append(events, d)
+	}
+	for k := Tick; k <= lastKind; k++ {
+		switch name := kindNames[k]; k {
+		case Request:
+			for op := 1; op < len(opNames); op++ {
+				add(description{k, uint16(op), false, opNames[op]})
+			}
+		case Packet:
+			for _, cmd := range packets {
+				add(description{k, uint16(cmd), false, cmd.String()})
+			}
+		case Admin:
+			for a := 1; a < len(adminNames); a++ {
+				add(description{k, uint16(a), false, adminNames[a]})
+			}
+		case Disk, Meta, Device, Moved:
+			add(description{k, 0, false, name})
+			add(description{k, 0, true, name + " failed"})
+		default:
+			add(description{k, 0, false, name})
+		}
+	}
+	if len(events) > maxEvents {
+		panic("pairs: too many events")
+	}
+}
+
+// Events returns how many there are: they are numbered from 0.
+func Events() int { return len(events) }
+
+// Kind returns the kind of an event.
+func (e Event) Kind() Kind { return events[e].kind }
+
+// Packet returns the command of an event of kind Packet.
+func (e Event) Packet() wire.Command { return wire.Command(events[e].detail) }
+
+// String returns what the event is called.
+func (e Event) String() string { return events[e].name }
+
+// eventOf finds an event, -1 if there is none such.
+func eventOf(kind, op uint8, cmd wire.Command, admin uint8, failed bool) Event {
+	d := description{kind: Kind(kind)}
+	switch d.kind {
+	case Request:
+		d.detail = uint16(op)
+	case Packet:
+		d.detail = uint16(cmd)
+	case Admin:
+		d.detail = uint16(admin)
+	case Disk, Meta, Device, Moved:
+		d.failed = failed
+	default:
+	}
+	e, ok := index[d]
+	if !ok {
+		return -1
+	}
+	return e
+}

@@ -1,0 +1,39 @@
+package replication
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/replblk/replblk/internal/pairs"
+)
+
+// recorder notes which events a core was given in which states, for make pairs; nil: it does
+// not.
+var recorder *pairs.Recorder
+
+func TestMain(m *testing.M) {
+	if os.Getenv(pairs.Dir) != "" {
+		recorder = new(pairs.Recorder)
+	}
+	code := m.Run()
+	if recorder != nil {
+		if err := recorder.Write("replication"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// record notes the event that a core is about to get.
+func record(r *Resource, ev *Event) {
+	if recorder == nil {
+		return
+	}
+	admin := AdminKind(0)
+	if ev.Admin != nil {
+		admin = ev.Admin.Kind
+	}
+	recorder.Seen(r.State(ev.Vol), uint8(ev.Kind), uint8(ev.Op), ev.Cmd, uint8(admin), ev.Err != DiskOK)
+}
