@@ -276,13 +276,22 @@ func (t *Target) sendPeer(s Sender, pool *FramePool, dst, src MAC, fields, data 
 // digest returns what authenticates the frame b, whose digest field is not looked at: all
 // zeroes without a secret.
 func (t *Target) digest(b []byte) []byte {
-	if len(t.secret) == 0 {
+	key := t.key()
+	if len(key) == 0 {
 		return make([]byte, digestLen)
 	}
-	m := hmac.New(sha256.New, t.secret)
+	m := hmac.New(sha256.New, key)
 	m.Write(b[16:digestOff])
 	m.Write(b[digestOff+digestLen:])
 	return m.Sum(nil)[:digestLen]
+}
+
+// key returns the common secret, if there is one.
+func (t *Target) key() []byte {
+	if t.secret == nil {
+		return nil
+	}
+	return t.secret()
 }
 
 // hear takes a frame that the other end has sent with sendPeer.
@@ -371,13 +380,13 @@ func (t *Target) hearPart(p part) int {
 
 func (t *Target) hearPartLocked(p part) (superseded []parked, result int) {
 	sh := &t.sharing
-	serving := t.mode != Silent && !t.successor
+	serving, authentic := t.mode != Silent && !t.successor, len(t.key()) > 0
 	switch {
 	case t.permit&shares[p.kind] == 0 || p.served == serving:
 		return nil, partMore
-	case serving && (len(t.secret) == 0 || !sh.connected || p.generation <= t.generation):
+	case serving && (!authentic || !sh.connected || p.generation <= t.generation):
 		return nil, partMore
-	case !serving && len(t.secret) > 0 && p.generation < t.generation:
+	case !serving && authentic && p.generation < t.generation:
 		if p.off > 0 || p.kind != t.firstShare() {
 			return nil, partMore
 		}

@@ -154,7 +154,7 @@ func TestMoreChangesStand(t *testing.T) {
 	for secret, want := range map[string][]MAC{"": {otherMAC}, "secret": {clientMAC}} {
 		t.Run("secret "+secret, func(t *testing.T) {
 			var m mirror
-			n, _, a, b, c := twoEnds(t, m.options, func(o *Options) { o.Secret = []byte(secret) })
+			n, _, a, b, c := twoEnds(t, m.options, func(o *Options) { o.Secret = func() []byte { return []byte(secret) } })
 			b.link.cut.Store(true)
 			for tag, list := range [][]MAC{1: {otherMAC}, 2: {serverMAC}, 3: {clientMAC}} {
 				if tag > 0 {
@@ -188,8 +188,8 @@ func TestMoreChangesStand(t *testing.T) {
 func TestOnlyTheOtherEndIsBelieved(t *testing.T) {
 	var m mirror
 	m.connected.Store(true)
-	_, _, a, b, _ := twoEnds(t, m.options, func(o *Options) { o.Secret = []byte("secret") })
-	forged := newTestTarget(t, newSlow(100), func(o *Options) { o.Virtual, o.Secret = true, []byte("another") })
+	_, _, a, b, _ := twoEnds(t, m.options, func(o *Options) { o.Secret = func() []byte { return []byte("secret") } })
+	forged := newTestTarget(t, newSlow(100), func(o *Options) { o.Virtual, o.Secret = true, func() []byte { return []byte("another") } })
 	if err := forged.SetState(State{Mask: []MAC{otherMAC}, Generation: 9}); err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +208,31 @@ func TestOnlyTheOtherEndIsBelieved(t *testing.T) {
 		if got := e.State(); got.Generation != 0 || len(got.Mask) > 0 {
 			t.Errorf("believed a stranger: %+v", got)
 		}
+	}
+}
+
+// TestSecretChanges: an administrator gives the nodes another secret, one after the other.
+// Between the two nothing is believed, and nothing that was set is answered.
+func TestSecretChanges(t *testing.T) {
+	var m mirror
+	m.connected.Store(true)
+	var secrets [2]atomic.Value
+	ends := 0
+	_, _, a, _, c := twoEnds(t, m.options, func(o *Options) {
+		own := &secrets[ends]
+		ends++
+		own.Store("old")
+		o.Secret = func() []byte { return []byte(own.Load().(string)) }
+	})
+	eventually(t, "the other end says nothing", a.spoken)
+	secrets[0].Store("new")
+	c.reserve(1, clientMAC)
+	if tag := c.reserved(100 * time.Millisecond); tag != 0 {
+		t.Fatalf("answer to %d, and the other end believes nothing", tag)
+	}
+	secrets[1].Store("new")
+	if tag := c.reserved(time.Second); tag != 1 {
+		t.Errorf("answer to %d, want 1", tag)
 	}
 }
 

@@ -95,9 +95,10 @@ type Options struct {
 	// OnUnconfirmed is called when the other end has not said in time that it has
 	// a change, and not again before it has.
 	OnUnconfirmed func()
-	// Secret authenticates what the ends tell each other about the state; both must
-	// have the same. Empty: see share.go.
-	Secret []byte
+	// Secret returns what authenticates what the ends tell each other about the state;
+	// both must have the same. It may change, and is called with the target locked.
+	// Nil or empty: see share.go.
+	Secret func() []byte
 	// OnConflict is called when another station answers for this address, and
 	// whether the target has fallen silent because of it.
 	OnConflict func(from MAC, silent bool)
@@ -147,7 +148,7 @@ type Target struct {
 
 	mirrored      func() bool
 	onUnconfirmed func()
-	secret        []byte
+	secret        func() []byte
 
 	counters  Counters
 	conflicts atomic.Uint64
@@ -193,7 +194,7 @@ func NewTarget(o Options) (*Target, error) {
 		maxEach:  int64(orDefault(o.MaxPerInitiator, DefaultMaxPerInitiator)),
 		maxAge:   orDefault(o.MaxAge, DefaultMaxAge),
 		virtual:  o.Virtual, moves: o.Standby, readOnly: o.ReadOnly, claim: newClaim(), made: time.Now(),
-		onState: o.OnState, onConflict: o.OnConflict, mirrored: o.Mirrored, onUnconfirmed: o.OnUnconfirmed, secret: bytes.Clone(o.Secret),
+		onState: o.OnState, onConflict: o.OnConflict, mirrored: o.Mirrored, onUnconfirmed: o.OnUnconfirmed, secret: o.Secret,
 		wake: make(chan struct{}, 1), tellNow: make(chan struct{}, 1), stop: make(chan struct{}), generation: o.State.Generation,
 		initiators: make(map[MAC]*Initiator), others: &Initiator{},
 		config: bytes.Clone(o.State.Config), mask: slices.Clone(o.State.Mask), reserve: slices.Clone(o.State.Reserve),

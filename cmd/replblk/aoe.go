@@ -147,7 +147,7 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		OnUnconfirmed: func() {
 			log.Warn("what an initiator has set is not answered: the other node's target does not say that it has it", "aoe", cfg.Name)
 		},
-		Secret:  []byte(m.sec.res.Net.SharedSecret),
+		Secret:  func() []byte { return []byte(m.options.Load().res.Net.SharedSecret) },
 		Standby: true,
 		Virtual: cfg.Address != config.AoEAddressOwn,
 		OnConflict: func(mac aoe.MAC, silent bool) {
