@@ -256,10 +256,11 @@ func (e *aoeExport) snapshot() control.AoE {
 		s.Initiators = append(s.Initiators, initiator(ini))
 	}
 	for i, p := range e.ports {
-		st := p.Status()
+		st, pc := p.Status(), p.port.Counters()
 		l := control.AoELink{
 			Name: st.Name, Up: st.Up, Problem: st.Problem, MTU: st.MTU, Lost: st.Lost,
 			Received: st.Counters.Received, Sent: st.Counters.Sent, Overruns: st.Counters.Overruns, Unsent: st.Counters.SendErrors,
+			Malformed: pc.Malformed.Load(), Foreign: pc.Foreign.Load(), Deaf: pc.Deaf.Load(),
 		}
 		if e.addrs[i] != (aoe.MAC{}) {
 			l.Address = e.addrs[i].String()

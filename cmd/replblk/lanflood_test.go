@@ -67,6 +67,12 @@ func TestAoEFlood(t *testing.T) {
 	t.Logf("%d frames masked, %d lost at the full buffer", r.AoE[0].Dropped["masked"], r.AoE[0].Links[0].Overruns)
 	s.verify()
 
+	short := aoe.Header{Dst: s.target, Src: link.HardwareAddr(), Version: aoe.Version, Shelf: 1, Slot: 1}
+	if _, err := link.Send([][]byte{short.AppendTo(nil)[:aoe.HeaderLen-2]}); err != nil {
+		t.Fatal(err)
+	}
+	a.waitFor("malformed frame", func(r *control.Resource) bool { return r.AoE[0].Links[0].Malformed == 1 })
+
 	h := aoe.Header{Dst: aoe.Broadcast, Src: link.HardwareAddr(), Version: aoe.Version, Flags: aoe.FlagResponse, Shelf: 1, Slot: 1, Command: aoe.CommandConfig}
 	cfg := aoe.ConfigArg{Buffers: 16, Sectors: 2, Version: aoe.Version}
 	if _, err := link.Send([][]byte{cfg.AppendTo(h.AppendTo(nil))}); err != nil {

@@ -227,4 +227,8 @@ type AoELink struct {
 	Sent     uint64 `json:"sent"`
 	Overruns uint64 `json:"overruns"` // frames that came when the socket's buffer was full
 	Unsent   uint64 `json:"unsent"`   // frames that the interface refused
+	// Malformed frames are not AoE requests at all, those of Foreign name no target here.
+	Malformed uint64 `json:"malformed"`
+	Foreign   uint64 `json:"foreign"`
+	Deaf      uint64 `json:"deaf"` // times that the interface refused to receive for an address
 }

@@ -25,7 +25,7 @@ func example() []control.Resource {
 		NBD: []control.NBD{{Name: "r0", Active: 2, Writes: 5}},
 		AoE: []control.AoE{{Shelf: 1, Slot: 2, Dropped: map[string]uint64{"masked": 4, "stale": 0},
 			Latency:    control.Latency{Bounds: []float64{0.001, 0.002}, Buckets: []uint64{3, 2, 1}, Sum: 0.5},
-			Links:      []control.AoELink{{Name: "eth1", Up: true}},
+			Links:      []control.AoELink{{Name: "eth1", Up: true, Malformed: 6, Deaf: 2}},
 			Initiators: []control.AoEInitiator{{Address: "02:00:00:00:00:01", Dropped: map[string]uint64{"stale": 1}}}}},
 	}}
 }
@@ -74,6 +74,8 @@ func TestNames(t *testing.T) {
 		`aoe_request_seconds_bucket{name="r0",shelf="1",slot="2",volume="0",le="0.002"} 5`,
 		`aoe_request_seconds_count{name="r0",shelf="1",slot="2",volume="0"} 6`,
 		`aoe_interface_up{interface="eth1",name="r0",shelf="1",slot="2",volume="0"} 1`,
+		`aoe_interface_ignored_frames_total{interface="eth1",name="r0",reason="malformed",shelf="1",slot="2",volume="0"} 6`,
+		`aoe_interface_deaf_total{interface="eth1",name="r0",shelf="1",slot="2",volume="0"} 2`,
 		`aoe_initiator_dropped_frames_total{initiator="02:00:00:00:00:01",name="r0",reason="stale",shelf="1",slot="2",volume="0"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {

@@ -98,6 +98,8 @@ var (
 	aoeLinkLost     = counter("aoe_interface_lost_total", "Times that the interface went away.", linkLabels...)
 	aoeLinkOverruns = counter("aoe_interface_overruns_total", "Frames lost because the socket's buffer was full.", linkLabels...)
 	aoeLinkUnsent   = counter("aoe_interface_unsent_total", "Frames that the interface refused.", linkLabels...)
+	aoeLinkIgnored  = counter("aoe_interface_ignored_frames_total", "Frames that were no request to any target here.", with(linkLabels, "reason")...)
+	aoeLinkDeaf     = counter("aoe_interface_deaf_total", "Times that the interface refused to receive for a target's address.", linkLabels...)
 
 	aoeIniRequests   = counter("aoe_initiator_requests_total", "Commands completed.", with(initiatorLabels, "cmd")...)
 	aoeIniBytes      = counter("aoe_initiator_bytes_total", "Data served.", with(initiatorLabels, "dir")...)
@@ -233,6 +235,9 @@ func (e emitter) aoe(name string, a *control.AoE) {
 		e.put(aoeLinkLost, float64(k.Lost), kl...)
 		e.put(aoeLinkOverruns, float64(k.Overruns), kl...)
 		e.put(aoeLinkUnsent, float64(k.Unsent), kl...)
+		e.put(aoeLinkIgnored, float64(k.Malformed), with(kl, "malformed")...)
+		e.put(aoeLinkIgnored, float64(k.Foreign), with(kl, "foreign")...)
+		e.put(aoeLinkDeaf, float64(k.Deaf), kl...)
 	}
 	for i := range a.Initiators {
 		e.initiator(&a.Initiators[i], l)
