@@ -20,7 +20,8 @@ type call struct {
 	hdr       Header
 	ata       ATA
 	kind      ataKind
-	reserved  bool // the source is not in the reserve list
+	reserved  bool   // the source is not in the reserve list
+	burst     *burst // of the receiver that has the call now, may be nil
 
 	req  block.Request
 	done func(*block.Request) // c.completed, made once per call
@@ -166,7 +167,7 @@ func (c *call) send(n int) {
 func (c *call) end() {
 	t := c.target
 	c.initiator.Counters.InFlight.Add(-1)
-	c.frame, c.sender, c.initiator = nil, nil, nil
+	c.frame, c.sender, c.initiator, c.burst = nil, nil, nil, nil
 	c.req = block.Request{}
 	c.kind, c.left = ataAbort, 0
 	// Last: Drain returns when this reaches zero.

@@ -79,7 +79,7 @@ func (t *Target) accept(f *Frame, s Sender, h *Header) {
 	}
 	t.counters.TakenOver.Add(1)
 	f.Received = since.Add(-1)
-	t.serve(f, s, h)
+	t.serve(f, s, h, nil)
 }
 
 // claim is what a station says with the tag of an unsolicited config response for

@@ -112,7 +112,7 @@ func (t *Target) takeBack(h heldFrame, serve bool) {
 		t.dropFrame(h.frame, DropNotServing)
 		return
 	}
-	t.serve(h.frame, h.sender, &hdr)
+	t.serve(h.frame, h.sender, &hdr, nil)
 }
 
 // Hold makes a serving target finish what it has accepted and keep what arrives, so
@@ -219,7 +219,6 @@ func (t *Target) modeChanged() {
 // initiator has repeated it, and a newer write may have followed the repetition
 // (rule R7). The wall clock counts too: the other one stands still while the
 // machine is suspended.
-func (t *Target) late(received time.Time) bool {
-	now := time.Now()
+func (t *Target) late(received, now time.Time) bool {
 	return now.Sub(received) > t.maxAge || now.UnixNano()-received.UnixNano() > int64(t.maxAge)
 }

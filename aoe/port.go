@@ -42,9 +42,10 @@ const batch = 64
 // the targets have in flight, so it matters only when the interface is stuck.
 const maxSendQueue = 4096
 
-// flushEvery is after how many requests a receiver sends the answers that it has: the
-// initiator works on them while the rest of the batch is served.
-const flushEvery = 8
+// flushEvery is after how many requests a receiver gives the devices what it has
+// gathered and sends the answers: the initiator works on them while the rest of the
+// batch is served. Adjacent requests among them go to a file together.
+const flushEvery = 16
 
 // corkLimit is how many answers a receiver gathers before sendLoop helps: the
 // device blocks it, or answers for others.

@@ -91,7 +91,7 @@ func (l *memLink) next(t *testing.T) (Header, []byte) {
 	}
 }
 
-func serveTest(t *testing.T, p *Port, l *memLink) (stop func() error) {
+func serveTest(t *testing.T, p *Port, l Link) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

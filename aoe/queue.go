@@ -2,6 +2,7 @@ package aoe
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/replblk/replblk/block"
 )
@@ -36,7 +37,7 @@ func (t *Target) start(c *call, a *ATA, kind ataKind, r block.Request) {
 	c.left, c.next = r.Sectors, r.Sector
 	c.nextPart()
 	if r.Op == block.Flush {
-		t.submit(c)
+		t.goOn(c)
 		return
 	}
 	x := extent{r.Sector, r.Sector + uint64(r.Sectors), r.Op == block.Write}
@@ -44,8 +45,17 @@ func (t *Target) start(c *call, a *ATA, kind ataKind, r block.Request) {
 	case superseded:
 		c.drop(DropSuperseded)
 	case ready:
-		t.submit(c)
+		t.goOn(c)
 	}
+}
+
+// goOn submits c, at once or with what its receiver has gathered.
+func (t *Target) goOn(c *call) {
+	if c.burst != nil {
+		c.burst.add(c)
+		return
+	}
+	t.submit(c)
 }
 
 // nextPart points the request at the frame's data. A verification may be longer
@@ -120,14 +130,22 @@ func (t *Target) dequeueLocked(c *call) (woken bool) {
 // submit hands c to the device, unless its time has passed. It may block when
 // the device does, so it is called by receivers and by run, never by Done.
 func (t *Target) submit(c *call) {
+	if t.timely(c, time.Now()) {
+		t.device.Submit(&c.req)
+	}
+}
+
+// timely says whether c may still be begun. If not, c is dropped.
+func (t *Target) timely(c *call, now time.Time) bool {
 	switch {
 	case t.period.Load() != c.period:
 		t.abandon(c, DropNotServing)
-	case t.late(c.frame.Received):
+	case t.late(c.frame.Received, now):
 		t.abandon(c, DropStale)
 	default:
-		t.device.Submit(&c.req)
+		return true
 	}
+	return false
 }
 
 // abandon drops a call that was not started.

@@ -28,6 +28,8 @@ type session struct {
 	closed bool
 	corked bool
 
+	burst burst // of recvLoop
+
 	wake chan struct{} // never closed: late answers still signal
 	done chan struct{}
 
@@ -243,9 +245,11 @@ func (s *session) recvLoop() error {
 			// The MTU may have grown while Recv waited: room for the answer.
 			s.route(s.pool.refit(f))
 			if i%flushEvery == flushEvery-1 {
+				s.burst.submit()
 				s.flush()
 			}
 		}
+		s.burst.submit()
 		s.cork(false)
 	}
 }
@@ -265,7 +269,7 @@ func (s *session) route(f *Frame) {
 	tab := s.table.Load()
 	if !h.wildcard() {
 		if p := tab.exact[tableKey(h.Shelf, h.Slot)]; p != nil {
-			p.target.handle(f, p, &h)
+			p.target.handle(f, p, &h, &s.burst)
 			return
 		}
 		s.port.counters.Foreign.Add(1)
@@ -278,7 +282,7 @@ func (s *session) route(f *Frame) {
 			c.SetLen(copy(c.Buffer(), f.Bytes()))
 			c.Received = f.Received
 			hdr := h // the target may change it
-			p.target.handle(c, p, &hdr)
+			p.target.handle(c, p, &hdr, &s.burst)
 		}
 	}
 	f.Release()

@@ -174,7 +174,7 @@ func (t *Target) dueLocked() (due, late []parked) {
 		return due, nil // a silent target's calls know that they may not answer
 	}
 	sh.parked = slices.DeleteFunc(sh.parked, func(a parked) bool {
-		old := t.late(a.call.frame.Received)
+		old := t.late(a.call.frame.Received, time.Now())
 		if old {
 			late = append(late, a)
 		}

@@ -317,11 +317,12 @@ func (t *Target) Handle(f *Frame, s Sender) {
 		t.dropFrame(f, DropShort)
 		return
 	}
-	t.handle(f, s, &h)
+	t.handle(f, s, &h, nil)
 }
 
-// handle is Handle after the header was read.
-func (t *Target) handle(f *Frame, s Sender, h *Header) {
+// handle is Handle after the header was read. With a burst, what goes to the device is
+// gathered there.
+func (t *Target) handle(f *Frame, s Sender, h *Header, b *burst) {
 	if h.Flags&FlagResponse != 0 {
 		if h.Command == CommandPeer {
 			t.hear(f, h, s)
@@ -346,14 +347,14 @@ func (t *Target) handle(f *Frame, s Sender, h *Header) {
 		// It waited in the socket while the other end served (rule R5).
 		t.dropFrame(f, DropStale)
 	default:
-		t.serve(f, s, h)
+		t.serve(f, s, h, b)
 	}
 }
 
 // serve carries out a request that has come to its turn.
-func (t *Target) serve(f *Frame, s Sender, h *Header) {
+func (t *Target) serve(f *Frame, s Sender, h *Header, b *burst) {
 	c := t.calls.Get().(*call)
-	c.frame, c.sender, c.hdr = f, s, *h
+	c.frame, c.sender, c.hdr, c.burst = f, s, *h, b
 	if !t.admit(c) {
 		return
 	}

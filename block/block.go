@@ -111,6 +111,32 @@ type Device interface {
 	Geometry() Geometry
 }
 
+// Batcher is a Device that serves several requests at once better than one by one.
+type Batcher interface {
+	Device
+	// SubmitBatch is Submit for each of the requests, in this order. The slice is the
+	// caller's again when it returns.
+	SubmitBatch([]*Request)
+}
+
+// SubmitAll submits requests to d, together if d can. All but the last carry More. It
+// keeps nothing of the slice.
+func SubmitAll(d Device, rs []*Request) {
+	for i, r := range rs {
+		r.Flags |= More
+		if i == len(rs)-1 {
+			r.Flags &^= More
+		}
+	}
+	if b, ok := d.(Batcher); ok && len(rs) > 1 {
+		b.SubmitBatch(rs)
+		return
+	}
+	for _, r := range rs {
+		d.Submit(r)
+	}
+}
+
 // IOError says which I/O failed and how. It unwraps to the errno, so
 // errors.Is(err, syscall.ENOSPC) works.
 type IOError struct {

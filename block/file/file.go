@@ -215,18 +215,22 @@ func (f *File) Sync() error {
 const closing = 1 << 40
 
 // enter counts a request in; false means the device is closed.
-func (f *File) enter() bool {
-	if f.inflight.Add(1) < closing {
+func (f *File) enter() bool { return f.enterMany(1) }
+
+func (f *File) enterMany(n int) bool {
+	if f.inflight.Add(int64(n)) < closing {
 		return true
 	}
-	f.leave()
+	f.leaveMany(n)
 	return false
 }
 
 // leave counts a request out. After Close the count can touch zero more than
 // once, when a late request counts itself in and out.
-func (f *File) leave() {
-	if f.inflight.Add(-1) == closing {
+func (f *File) leave() { f.leaveMany(1) }
+
+func (f *File) leaveMany(n int) {
+	if f.inflight.Add(-int64(n)) == closing {
 		f.drainOnce.Do(func() { close(f.drained) })
 	}
 }

@@ -71,7 +71,8 @@ func (q *queue) work() {
 		if r == &q.f.flush.job {
 			q.f.flushAll()
 		} else {
-			q.f.serve(r)
+			var c stopwatch
+			q.f.serve(r, &c)
 		}
 	}
 }

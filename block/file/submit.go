@@ -3,7 +3,6 @@ package file
 import (
 	"errors"
 	"io"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +12,11 @@ import (
 // Submit implements block.Device. Overlapping requests in flight at the same
 // time execute in any order.
 func (f *File) Submit(r *block.Request) {
+	var c stopwatch
+	f.submit(r, &c)
+}
+
+func (f *File) submit(r *block.Request, c *stopwatch) {
 	if !f.enter() {
 		r.Complete(r.Fail(unix.EBADF))
 		return
@@ -27,7 +31,7 @@ func (f *File) Submit(r *block.Request) {
 	case r.Op == block.Flush:
 		f.submitFlush(r, inline)
 	case inline:
-		f.serve(r)
+		f.serve(r, c)
 	default:
 		f.queue.push(r)
 	}
@@ -43,11 +47,11 @@ func (f *File) finish(r *block.Request, err error) {
 
 // serve executes a request other than Flush and completes it, or passes it on
 // to the flusher.
-func (f *File) serve(r *block.Request) {
-	start := time.Now()
+func (f *File) serve(r *block.Request, c *stopwatch) {
+	c.start()
 	durable := r.Op.Modifies() && (f.opt.WriteThrough || r.Flags&block.FUA != 0)
 	flush, err := f.execute(r, durable)
-	f.policy.observe(r, time.Since(start))
+	f.policy.observe(r, c.lap())
 	switch {
 	case err != nil:
 		f.finish(r, r.Fail(errno(err)))

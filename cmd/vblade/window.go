@@ -47,12 +47,31 @@ func (w *window) Geometry() block.Geometry {
 
 // Submit implements block.Device.
 func (w *window) Submit(r *block.Request) {
-	if r.Op != block.Flush {
-		if sectors := w.Geometry().Sectors; r.Sector > sectors || uint64(r.Sectors) > sectors-r.Sector {
-			r.Complete(r.Fail(syscall.EINVAL))
-			return
-		}
-		r.Sector += w.start
+	if w.move(r) {
+		w.Device.Submit(r)
 	}
-	w.Device.Submit(r)
+}
+
+// SubmitBatch implements block.Batcher.
+func (w *window) SubmitBatch(rs []*block.Request) {
+	inside := make([]*block.Request, 0, len(rs))
+	for _, r := range rs {
+		if w.move(r) {
+			inside = append(inside, r)
+		}
+	}
+	block.SubmitAll(w.Device, inside)
+}
+
+// move gives r its place on the device below, or fails it.
+func (w *window) move(r *block.Request) bool {
+	if r.Op == block.Flush {
+		return true
+	}
+	if sectors := w.Geometry().Sectors; r.Sector > sectors || uint64(r.Sectors) > sectors-r.Sector {
+		r.Complete(r.Fail(syscall.EINVAL))
+		return false
+	}
+	r.Sector += w.start
+	return true
 }
