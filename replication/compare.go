@@ -101,17 +101,11 @@ func compareEqual(self, peer generations, version int, rule41, resolveConflicts 
 		return comparison{needs91, 34, noCorrection}
 	case ownBase && !peerBase:
 		if s[metadata.SlotBitmap] == p[metadata.SlotHistory1] && s[metadata.SlotHistory1] == p[metadata.SlotHistory2] {
-			if missedEnd(self, peer) == target {
-				return comparison{target, ruleSurvivor, ownClearBitmap}
-			}
 			return comparison{source, 34, ownClearBitmap}
 		}
 		return comparison{source, 36, noCorrection}
 	case !ownBase && peerBase:
 		if s[metadata.SlotHistory1] == p[metadata.SlotBitmap] && s[metadata.SlotHistory2] == p[metadata.SlotHistory1] {
-			if missedEnd(peer, self) == target {
-				return comparison{source, ruleSurvivor, peerClearBitmap}
-			}
 			return comparison{target, 35, peerClearBitmap}
 		}
 		return comparison{target, 37, noCorrection}
@@ -165,16 +159,6 @@ func survivor(self, peer generations) verdict {
 	default:
 		return noSync
 	}
-}
-
-// missedEnd is survivor for a source that does not know that its resync has ended: its
-// target does, and has had every write from then on.
-func missedEnd(src, dst generations) verdict {
-	if src.primary || dst.primary {
-		return noSync
-	}
-	src.ClearBitmap()
-	return survivor(src, dst)
 }
 
 // compareDifferent handles different current UUIDs: rules 50 to 110.

@@ -186,6 +186,7 @@ func (v *volume) sourceFinished() {
 	} else {
 		v.disk.sb.UUIDs.ClearBitmap()
 		v.superChanged()
+		v.freeze() // until then this node is the source after a crash, whatever the target has got since
 		v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
 	}
 	v.resyncOver(failed)
