@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/replblk/replblk/replication"
-	"github.com/replblk/replblk/replication/state"
 )
 
 // world is one run: two nodes and everything around them. It has one goroutine,
@@ -154,50 +153,6 @@ func (w *world) scenario() {
 		}
 		w.heal()
 	}
-}
-
-// rot lets blocks of one disk decay, compares the disks, and has what differs repaired.
-func (w *world) rot() {
-	if s := w.opt.session(); w.err != nil || !w.opt.Rot || !s.StopsVerify() {
-		return
-	}
-	w.trace("rot", -1, 0, 0)
-	good := w.nodes[w.rng.IntN(2)]
-	for _, n := range w.nodes {
-		if n.role() == primary {
-			good = n // the Primary's copy is what counts
-		}
-	}
-	bad := w.nodes[1-good.id]
-	const window = 2048 // sectors, a matter of time only
-	size := good.core.Status().Volumes[0].Size
-	start := w.rng.Uint64N(max(size, window) - window + 1)
-	stop := min(start+window, size)
-	w.op.rotten = bad.dev.decay(1+w.rng.IntN(20), start, stop)
-	before := w.op.verified
-	w.nodes[w.rng.IntN(2)].admin(replication.Admin{Kind: replication.AdminVerify, Start: start, Stop: stop}, nil)
-	w.run(w.now+60*replication.Second, func() bool { return w.op.verified == before+2 })
-	if w.err == nil && w.op.verified != before+2 {
-		w.fail("online verify did not end in 60 s: %s", w.describe())
-		return
-	}
-	for _, n := range w.nodes {
-		if st := n.core.Status().Volumes[0]; st.OutOfSync != w.op.rotten {
-			w.fail("node %s: %d bits set after a verify that found %d blocks", nodeName(n.id), st.OutOfSync, w.op.rotten)
-		}
-	}
-	w.op.rotten = 0
-	from := w.nodes[w.rng.IntN(2)]
-	if good.role() != primary {
-		from = good
-	}
-	repaired := false
-	from.admin(replication.Admin{Kind: replication.AdminRepair}, func(r state.Result) { repaired = r == state.Success })
-	w.run(w.now+20*replication.Second, func() bool { return repaired })
-	if w.err == nil && !repaired {
-		w.fail("repair is not answered: %s", w.describe())
-	}
-	w.heal()
 }
 
 // heal repairs everything and waits until the copies are equal (Q1 to Q5).

@@ -3,7 +3,6 @@ package sim
 import (
 	"slices"
 
-	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -39,6 +38,7 @@ type device struct {
 	noSpace  bool            // a failing write fails for lack of space
 
 	hungUntil replication.Time
+	lies      *window         // what it says that it writes there is lost, or goes elsewhere
 	latent    map[uint64]bool // sectors that cannot be read until they are written
 }
 
@@ -143,7 +143,9 @@ func (d *device) complete(io *diskIO) {
 			break
 		}
 		d.repair(sector, n)
-		d.data.write(sector, d.contents(io), io.fx.FUA)
+		if to, lost := d.astray(sector, n); !lost {
+			d.data.write(to, d.contents(io), io.fx.FUA)
+		}
 	}
 	switch {
 	case io.own != nil:
@@ -348,24 +350,6 @@ func (d *device) stop() {
 	}
 	d.inflight, d.queue, d.late, d.busy, d.metaErr, d.given = nil, nil, nil, nil, replication.DiskOK, false
 }
-
-// decay changes up to n sectors from start on and before stop, without anybody noticing,
-// and returns how many blocks are concerned.
-func (d *device) decay(n int, start, stop uint64) uint64 {
-	hit := map[uint64]bool{}
-	for range n {
-		s := start + d.w.rng.Uint64N(stop-start)
-		if hit[s/bitmap.SectorsPerBit] {
-			continue
-		}
-		hit[s/bitmap.SectorsPerBit] = true
-		d.data.preset(s, decayed)
-	}
-	return uint64(len(hit))
-}
-
-// decayed is no write's tag.
-const decayed = poisoned - 1
 
 // losePower loses the caches.
 func (d *device) losePower() {

@@ -70,8 +70,9 @@
 // log on stable storage (I2); a resync never goes from a copy that lacks what was
 // promised; at rest the copies are equal and no bit is set (Q1, Q2).
 //
-// Online verifies run at any time and must find nothing. Some runs let blocks of a disk
-// decay at rest: a verify must find exactly these, and its repair must mend them.
+// Online verifies run at any time and must find nothing. In some runs a disk decays at rest,
+// or loses writes and puts them elsewhere: a verify must find exactly these blocks, and its
+// repair must mend them.
 //
 // With resource-and-stonith a handler outdates or kills the other node, or fails with any
 // exit code, takes long, hangs: until it has succeeded nothing is answered that only one node
