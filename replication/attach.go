@@ -35,6 +35,13 @@ func (v *volume) attach(a *Attach) {
 	}
 	found := sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
 		SuspendedPrimary: v.st.Role == state.Primary && v.st.SuspNod})
+	if v.lacksSeen(sb.UUIDs.Current()) {
+		// Before the peer hears of it: it would take these for the data that are in use, and
+		// refuse its own disk.
+		v.r.note(v, NoteStale)
+		v.r.fx.add(FxDetached).Vol = v.num
+		return
+	}
 	d := &disk{sb: sb, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}
 	if !v.makeLog(d) {
 		v.r.note(v, NoteMetaError)
@@ -71,6 +78,14 @@ func (v *volume) attach(a *Attach) {
 	if v.st.Conn >= state.Connected {
 		v.peerUUIDs = peerUUIDs{}
 	}
+}
+
+// lacksSeen says whether a disk with a generation cannot be attached because an application,
+// on either node, has seen newer data, and the peer has no disk to compare with. Spec 7.6
+// refuses more, for instance the source of a resync whose own disk failed and is back.
+func (v *volume) lacksSeen(current uint64) bool {
+	s := v.st
+	return s.Conn >= state.Connected && s.PeerDisk < state.Negotiating && (s.Role == state.Primary || s.Peer == state.Primary) && !v.hasSeen(current)
 }
 
 // hasSeen says whether the application has seen no newer data than those of a

@@ -423,9 +423,13 @@ func TestPrimaryDoesNotGoBackInTime(t *testing.T) {
 	b.failing[OpWrite] = true
 	a.request(OpWrite, 16, 4096, 6)
 	p.tick(20)
+	p.take()
 	a.attach()
 	p.tick(20)
 	p.states(t, "Connected Primary/Secondary Diskless/Diskless", "Connected Secondary/Primary Diskless/Diskless")
+	if log := p.take(); strings.Contains(log, "ReportUUIDs") {
+		t.Fatalf("the peer hears of the disk, and would take it for the one in use:\n%s", log)
+	}
 	b.failing[OpWrite] = false
 	b.attach()
 	p.tick(20)
