@@ -42,6 +42,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestAdjustOptions":                 {1, 50},
 	"TestAdjustRates":                   {1, 11},
 	"TestOldVersions":                   {1, 141},
+	"TestVersionsBetween":               {1, 90},
 
 	"TestWrites":            {2, 36},
 	"TestComparisonNotices": {2, 3},
@@ -96,6 +97,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestOutdatedReplblk":      {8, 10},
 	"TestDetach":               {8, 23},
 	"TestDetachReplblkPrimary": {8, 12},
+	"TestFailingKernelDisk":    {8, 25},
 	"TestResize":               {8, 30},
 	"TestResizeOneByOne":       {8, 20},
 	"TestResizeAssumeClean":    {8, 10},

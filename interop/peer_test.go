@@ -176,6 +176,14 @@ func (p *peer) attach() { p.t.Helper(); p.attachVolume(0, p.disk) }
 
 func (p *peer) attachVolume(vol uint16, path string) {
 	p.t.Helper()
+	if err := p.offer(vol, path); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// offer is attachVolume for a disk that may be refused.
+func (p *peer) offer(vol uint16, path string) error {
+	p.t.Helper()
 	f, err := file.Open(path, file.Options{})
 	if err != nil {
 		p.t.Fatal(err)
@@ -184,9 +192,7 @@ func (p *peer) attachVolume(vol uint16, path string) {
 	if p.o.wrap != nil {
 		d = p.o.wrap(f)
 	}
-	if err := p.AttachVolume(p.limit(), vol, node.Backing{Data: d, Placement: metadata.Internal, Close: f.Close}); err != nil {
-		p.t.Fatal(err)
-	}
+	return p.AttachVolume(p.limit(), vol, node.Backing{Data: d, Placement: metadata.Internal, Close: f.Close})
 }
 
 func (p *peer) limit() context.Context {

@@ -68,3 +68,42 @@ func TestOldVersions(t *testing.T) {
 		})
 	}
 }
+
+// TestVersionsBetween has the rest of the versions, briefly, with every algorithm that can be
+// named: writes, a resync by checksums where there are any, a verify of the end of the disk.
+func TestVersionsBetween(t *testing.T) {
+	for _, version := range []int{87, 88, 90, 91, 92, 93, 97, 98} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			o := verifying("crc32c")
+			o.kernelNet += "csums-alg sha1; data-integrity-alg md5;"
+			base := o.core
+			o.core = func(c *replication.Config) {
+				base(c)
+				c.MaxVersion, c.CsumsAlg, c.IntegrityAlg = version, "sha1", "md5"
+			}
+			k, p := start(t, o)
+			k.allowed = append(differs, forced)
+			k.sh("drbdadm primary --force r0")
+			p.kind(replication.AdminConnect)
+			settled(k, p)
+			if got := p.Status().Version; got != version {
+				t.Fatalf("version %d", got)
+			}
+			k.dd(3, 0, 128)
+			k.small()
+			k.sh("drbdadm disconnect r0")
+			p.wait("the kernel has gone", waiting)
+			k.dd(4, 64, 256)
+			k.sh("drbdadm connect r0")
+			settled(k, p)
+			if version >= 88 {
+				last := int64(p.sectors()-1) / 8
+				p.decay(last)
+				k.sh(fmt.Sprintf("drbdsetup verify 0 --start=%ds", (last-9)*8))
+				verified(k, p, 1)
+				p.kind(replication.AdminRepair)
+				settled(k, p)
+			}
+		})
+	}
+}

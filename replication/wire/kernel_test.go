@@ -230,8 +230,7 @@ func addCaptures(t *testing.T, all map[string]kernelPacket) {
 var unseen = map[Command]string{
 	CmdDelayProbe: "DRBD 8.4 ignores it and never sends it",
 	CmdRSCancel:   "sent by a source that is pulled ahead while requests of a resync are on their way",
-	CmdSuperseded: "depends on which of two primaries accepted the meta socket, and on a write within another one",
-	CmdRetryWrite: "the same, for writes that overlap in part",
+	CmdSuperseded: "needs a kernel that accepted the meta socket, and a write within another one of the other Primary",
 }
 
 // TestKernelPackets decodes one packet of every kind, version and shape that a kernel was
