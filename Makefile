@@ -19,7 +19,7 @@ export CGO_ENABLED ?= 0
 # For process substitution.
 SHELL := bash
 
-.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench demo interop cover pairs clean
+.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench bench-vm demo interop cover pairs clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
@@ -75,6 +75,9 @@ demo: build deps ## the main job in a minute: mirror, kill, fail over, resync (n
 
 bench: build deps ## measure against named peers in the same run; writes bench/out/
 	@bench/run.sh
+
+bench-vm: build deps ## beside the kernel's drbd, both in the same two virtual machines (root); writes bench/out/vm.md
+	$(GO) run ./bench/vm
 
 interop: build ## against the kernel's own drbd in a virtual machine (root; ten minutes)
 	$(GO) test -tags interop ./interop -v -count=1 -timeout 60m

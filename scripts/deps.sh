@@ -11,7 +11,7 @@ if [ ! -d "$agents/usr/lib/ocf" ]; then
 	dpkg -x "$agents"/resource-agents_*.deb "$agents"
 fi
 
-want="drbdmeta:drbd-utils nbdkit:nbdkit nbdinfo:libnbd-bin qemu-io:qemu-utils fio:fio nbd-server:nbd-server vblade:vblade ip:iproute2 strace:strace gcc:gcc"
+want="drbdmeta:drbd-utils nbdkit:nbdkit nbdinfo:libnbd-bin qemu-io:qemu-utils fio:fio nbd-server:nbd-server nbd-client:nbd-client vblade:vblade ip:iproute2 strace:strace gcc:gcc"
 missing=""
 for w in $want; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${w%%:*}" >/dev/null 2>&1 || missing="$missing ${w##*:}"
