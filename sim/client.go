@@ -88,15 +88,15 @@ func (c *client) submit() {
 
 // done wraps the answer of a request: it counts only if the node has not died since.
 func (c *client) done(n *node, f func(o replication.Outcome)) func(replication.Outcome) {
-	inc, gen := n.inc, n.gen
+	inc, gen, served := n.inc, n.gen, c.served(n)
 	c.busy[n.id]++
 	return func(o replication.Outcome) {
 		if n.inc != inc {
 			return
 		}
 		c.busy[n.id]--
-		if o == replication.IOError && n.gen == gen {
-			c.judgeError(n)
+		if o == replication.IOError && n.gen == gen && served && c.served(n) {
+			c.w.fail("node %s answers with an I/O error, the disk that counts has never failed: %v", nodeName(n.id), n.state())
 		}
 		if o == replication.IOError && c.w.opt.Suspend && !c.w.op.hurried {
 			c.w.fail("node %s answers with an I/O error, and should wait for data: %v", nodeName(n.id), n.state())
@@ -105,13 +105,11 @@ func (c *client) done(n *node, f func(o replication.Outcome)) func(replication.O
 	}
 }
 
-// judgeError: a request that a good disk could have served, here or over a connection that has
-// held, must not end with an error.
-func (c *client) judgeError(n *node) {
+// served says whether there is a disk that has never failed, here or over the connection, and
+// counts: if it does from the request to the answer, that must not be an error.
+func (c *client) served(n *node) bool {
 	st, faults := n.state(), &c.w.op.diskFaults
-	if faults[n.id] == 0 && st.Disk == state.UpToDate || faults[1-n.id] == 0 && c.w.oracle.replicating(st) {
-		c.w.fail("node %s answers with an I/O error, the disk that counts has never failed: %v", nodeName(n.id), st)
-	}
+	return faults[n.id] == 0 && st.Disk == state.UpToDate || faults[1-n.id] == 0 && c.w.oracle.replicating(st)
 }
 
 func (c *client) write(n *node, ev replication.Event) {
