@@ -95,10 +95,10 @@ func (d *device) failing(a area) bool {
 	return true
 }
 
-// alone says whether no other disk has all data.
+// alone says whether no other disk has all data, or will have when it hears what is decided.
 func (d *device) alone() bool {
 	other := d.w.nodes[1-d.n.id].state()
-	return other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good()
+	return d.n.state().Conn == state.StartingSyncS || other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good()
 }
 
 // submit starts a data operation.

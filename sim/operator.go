@@ -88,7 +88,10 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 		}
 	case replication.NoteSplitBrain, replication.NoteUnrelated:
 		o.splitBrains++
-		if !o.splitBrainPlanned {
+		// A disk that times out in the moment when the peer is lost takes the generation with it
+		// that was just begun: a Primary without a disk is told that nobody has that.
+		lost := note == replication.NoteUnrelated && o.w.opt.DiskTimeout != 0 && n.state().Disk == state.Diskless
+		if !o.splitBrainPlanned && !lost {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
 	case replication.NoteProtocolError:
@@ -182,6 +185,9 @@ func (o *operator) tend(i int, n *node) {
 			n.boot()
 		}
 	case st.Role == primary && withoutData(st) && o.w.healing && o.idle():
+		if st.Suspended() {
+			o.resumeIO(n)
+		}
 		o.demote(n) // it may have seen data that nobody has any more
 	case st.Conn == state.StandAlone && (o.w.healing || r.IntN(8) == 0):
 		n.admin(replication.Admin{Kind: replication.AdminConnect}, nil)
