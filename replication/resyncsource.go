@@ -79,7 +79,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	case p.failed:
 		v.rs.failed += (p.sectors() + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
-	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS:
+	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS && !v.endedFirst():
 	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
 		v.inSyncAlready(p)
 	case p.thin && ev.Zero:
@@ -90,6 +90,12 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 		r.sendReply(wire.CmdRSDataReply, p)
 	}
 	r.dropPeer(i)
+}
+
+// endedFirst: before version 96 the source counts for itself, and what it has counted as copied
+// by a write of the application the target may have asked for at the same time. It waits.
+func (v *volume) endedFirst() bool {
+	return v.r.session().Version < 96 && v.st.Conn == state.Connected && v.st.Disk == state.UpToDate
 }
 
 // resyncAck: the target has written a block, or failed to. An ack for a block that was
