@@ -33,6 +33,8 @@ func (v *volume) requestLimit() uint64 {
 		return checksumBlocks
 	case v.thin(v.cfg.DiscardGranularity):
 		return v.requestUnit()
+	case v.rs.rate.auto.busy():
+		return min(busyRequest, uint64(v.r.conn.maxRequest)/bitmap.BlockSize)
 	default:
 		return uint64(v.r.conn.maxRequest) / bitmap.BlockSize
 	}

@@ -77,7 +77,8 @@ func testConfig() Config {
 	return Config{Name: "r0", Protocol: ProtocolC, TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 5, KoCount: 7,
 		MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: true, Seed: 7,
 		Volumes: []VolumeConfig{{DiskFlushes: true, MDFlushes: true, ALUpdates: true, ALExtents: 67,
-			ResyncRateKiB: 250, PlanAheadTenths: 20, DelayTargetTenth: 10, FillTargetSector: 100, MaxRateKiB: 102400, MinRateKiB: 250}}}
+			// Not what DRBD has by default, which would be no rate at all (autorate.go).
+			ResyncRateKiB: 251, PlanAheadTenths: 20, DelayTargetTenth: 10, FillTargetSector: 100, MaxRateKiB: 102400, MinRateKiB: 250}}}
 }
 
 func newPair(cfg ...Config) *pair { return newSizedPair(testSectors, cfg...) }

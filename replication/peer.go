@@ -153,6 +153,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 		r.free(ev.Buf)
 		return false
 	}
+	v.rs.rate.seen(uint64(size) >> 9)
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
 	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
@@ -436,7 +437,9 @@ func (v *volume) peerRead(ev *Event) bool {
 		return false
 	}
 	kind, refusal := peerReadData, wire.CmdNegDReply
-	if ev.Cmd != wire.CmdDataRequest {
+	if ev.Cmd == wire.CmdDataRequest {
+		v.rs.rate.seen(uint64(q.Size) >> 9)
+	} else {
 		kind, refusal = peerReadSync, wire.CmdNegRSDReply
 	}
 	if v.st.Disk != state.UpToDate || !v.writesLocally() {

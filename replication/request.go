@@ -26,6 +26,7 @@ func (r *Resource) request(ev *Event) {
 // takeIn takes a request, or the part of one that begins at byte from, into the table.
 func (r *Resource) takeIn(ev *Event, part, from uint32) {
 	v := r.volume(ev.Vol)
+	v.rs.rate.seen(uint64(ev.Size) >> 9)
 	id := r.ios.alloc()
 	q := &r.ios.list[id]
 	*q = ioReq{gen: q.gen, vol: v, req: ev.Req, part: part, from: from, op: ev.Op, sector: ev.Sector, size: ev.Size,

@@ -116,6 +116,8 @@ func (r *Resource) resyncKick() {
 func (v *volume) resyncTick() {
 	if v.st.Conn == state.SyncTarget && !v.rs.finishing || v.st.Conn == state.VerifyS {
 		v.rs.rate.tick(&v.cfg)
+	} else {
+		v.rs.rate.rest(&v.cfg)
 	}
 }
 
