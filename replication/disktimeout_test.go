@@ -286,3 +286,47 @@ func TestDiskTimeoutDuringResize(t *testing.T) {
 		t.Error("the late answer began a resize")
 	}
 }
+
+// TestDetachBesideAWrite: a detach in good order lets the writes end that are on the disk, and
+// those that wait for it are done by the peer; the disk comes back with what it missed only.
+func TestDetachBesideAWrite(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	warm := a.request(OpWrite, 8, 4096, 1)
+	p.settle()
+	a.answered(t, warm, OK)
+	a.hung = true // not for ever
+	begun := a.request(OpWrite, 8, 4096, 7)
+	overlapping := a.request(OpWrite, 12, 4096, 8)
+	token := a.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	after := a.request(OpWrite, 64, 4096, 9)
+	p.settle()
+	if _, ok := a.replies[token]; ok {
+		t.Fatalf("detached under a write\n%s", p.take())
+	}
+	a.answered(t, after, OK)
+	if _, ok := a.outcome[begun]; ok {
+		t.Error("a write was answered that the disk had, and has not answered")
+	}
+	clear(a.data[8:16]) // the harness does not carry out what hangs
+	for _, io := range a.owed {
+		a.post(Event{Kind: EvDisk, IO: io})
+	}
+	copy(a.data[8:16], []uint64{7, 7, 7, 7, 7, 7, 7, 7})
+	a.owed, a.hung = nil, false
+	p.settle()
+	for _, id := range []ReqID{begun, overlapping} {
+		a.answered(t, id, OK)
+	}
+	if res := a.replies[token]; res != state.Success {
+		t.Errorf("detach: %v", res)
+	}
+	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
+	a.revive(t)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if a.data[8] != 7 || a.data[12] != 8 || a.data[64] != 9 {
+		t.Errorf("sectors 8, 12 and 64 are %d, %d and %d", a.data[8], a.data[12], a.data[64])
+	}
+}
