@@ -4,6 +4,8 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/replblk/replblk/activitylog"
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
@@ -44,6 +46,31 @@ func arrived(t *testing.T, proto Protocol) (p *pair, a, b *testNode) {
 	b.inbox = append([]Event{in[len(in)-1]}, in[:len(in)-1]...)
 	b.next()
 	return p, a, b
+}
+
+// replay marks what the activity log of a Primary that did not end well covers, and makes the
+// log empty, as every driver does before an attachment.
+func (n *testNode) replay(sb *metadata.Superblock, bm *bitmap.Bitmap) {
+	l := n.layout
+	if sb.Flags.Has(metadata.PrimaryInd) {
+		var area []byte
+		for s := l.ActivityLog; s < l.ActivityLog+l.ActivityLogSectors; s += 8 {
+			if block := n.ring[s]; block != nil {
+				area = append(area, block...)
+			} else {
+				area = activitylog.AppendInitialized(area)
+			}
+		}
+		log, err := activitylog.Replay(activitylog.Ring(l.Striping), area)
+		if err != nil {
+			panic(err)
+		}
+		const bits = activitylog.SectorsPerExtent / bitmap.SectorsPerBit
+		for _, x := range log.Extents {
+			bm.SetRange(uint64(x)*bits, min(uint64(x+1)*bits, bm.Bits()))
+		}
+	}
+	n.ring = map[uint64][]byte{}
 }
 
 // W13: under protocol A a write may have been answered that has only arrived. It is carried out
@@ -117,5 +144,25 @@ func TestCrashWhileEverythingIsMarked(t *testing.T) {
 	}
 	if marked < 2 || marked == len(crashes) {
 		t.Errorf("%d of %d crashes are after the mark", marked, len(crashes))
+	}
+}
+
+// W10: an extent stays in the activity log after its write was answered, until the peer has
+// confirmed that it is on stable storage there.
+func TestExtentStaysUntilTheBarrier(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	if o, ok := a.outcome[id]; !ok || o != OK {
+		t.Fatalf("write: %v %v", o, ok)
+	}
+	set := a.r.vols[0].disk.al.set
+	if !set.IsActive(0) {
+		t.Error("nothing holds the extent although no barrier was confirmed")
+	}
+	p.tick(5)
+	if set.IsActive(0) {
+		t.Error("the extent is held after the barrier")
 	}
 }

@@ -33,22 +33,8 @@ func (n *testNode) answered(t *testing.T, id ReqID, want Outcome) {
 func (n *testNode) revive(t *testing.T) {
 	t.Helper()
 	n.hung, n.stuck = false, false
-	n.replay()
 	n.attach()
 	n.p.tick(100)
-}
-
-// replay does what a driver does with the activity log before an attachment: all blocks of
-// its extents are in doubt. The harness writes no log, so it takes the first extent.
-func (n *testNode) replay() {
-	page := append([]byte(nil), n.pages[n.layout.Bitmap]...)
-	if page == nil {
-		page = make([]byte, 4096)
-	}
-	for i := range 4 << 20 / 4096 / 8 {
-		page[i] = 0xff
-	}
-	n.pages[n.layout.Bitmap] = page
 }
 
 // TestDiskTimeoutOfPrimary: the disk of the Primary answers nothing any more. What waits for

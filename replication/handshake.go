@@ -304,6 +304,8 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 	}
 	hg, resigns := v.splitBrain(hg, peerRole)
 	switch {
+	case r.conn.closing:
+		return 0, false
 	case hg == split:
 		e := r.note(v, NoteSplitBrain)
 		e.Token, e.Sector = v.announced, v.peerUUIDs.bits
@@ -382,6 +384,12 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) (_ verdict, resigns
 			selfChanges: v.announced, peerChanges: v.peerUUIDs.bits, selfPrimary: v.st.Role == state.Primary,
 			peerPrimary: peerRole == state.Primary, resolve: r.conn.resolve}
 		decided := c.recover(r.cfg.AfterSB)
+		if decided == target && v.announced == 0 && v.disk.bm.Weight() > 0 {
+			// The application has written since our changes were counted, and was answered.
+			// The next connection counts again (S06).
+			r.lose(state.NetworkFailure, NoteNone)
+			return hg, false
+		}
 		if decided == target && c.selfPrimary && c.policy(r.cfg.AfterSB) == SBCallHelper {
 			if resigns = r.stepDown(); !resigns {
 				r.handler(v, HandlerPriLostAfterSB)

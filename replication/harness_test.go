@@ -35,6 +35,7 @@ type testNode struct {
 	data     []uint64
 	super    []byte
 	pages    map[uint64][]byte
+	ring     map[uint64][]byte // blocks of the activity log
 	layout   metadata.Layout
 	bufs     map[BufID][]uint64
 	nextBuf  BufID
@@ -96,7 +97,7 @@ func newSizedPair(sectors uint64, cfg ...Config) *pair {
 		if err != nil {
 			panic(err)
 		}
-		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: sectors, data: make([]uint64, sectors), pages: map[uint64][]byte{},
+		n := &testNode{p: p, name: name, r: New(c), layout: layout, sectors: sectors, data: make([]uint64, sectors), pages: map[uint64][]byte{}, ring: map[uint64][]byte{},
 			bufs: map[BufID][]uint64{}, reqs: map[ReqID][]uint64{}, wanted: map[ReqID]Event{}, failing: map[Op]bool{}, bad: map[uint64]bool{}, replies: map[uint64]state.Result{}, outcome: map[ReqID]Outcome{}}
 		sb := metadata.NewSuperblock(layout)
 		n.super = sb.AppendTo(nil)
@@ -147,6 +148,7 @@ func (n *testNode) attach() {
 				}
 			}
 		}
+		n.replay(&sb, a.Bitmap)
 	}
 	n.post(Event{Kind: EvAttach, Attach: a})
 }
@@ -296,6 +298,7 @@ func (n *testNode) execute(e *Effect) {
 			n.super = block
 		case e.Sector >= n.layout.ActivityLog && e.Sector < n.layout.Superblock:
 			n.p.printf("%s: log", n.name)
+			n.ring[e.Sector] = block
 		default:
 			n.pages[e.Sector] = block
 		}
