@@ -28,6 +28,7 @@ type world struct {
 	healing bool
 	survive int // of the caches at the next loss of power: 1 nothing, 2 half, 3 all; 0 drawn
 	steps   int
+	figures Figures
 	scratch []byte
 
 	hash  uint64
@@ -82,7 +83,7 @@ type Result struct {
 	Scenario Scenario
 	Hash     uint64
 	Events   int
-	Faults   int
+	Figures  Figures
 	Err      error
 	Trace    []string // if asked for
 }
@@ -114,7 +115,7 @@ func (s Scenario) run(m Mutant, text bool) (res Result) {
 		if p := recover(); p != nil {
 			w.err = fmt.Errorf("panic: %v\n%s", p, stack())
 		}
-		res = Result{s, w.hash, w.steps, w.op.faults, w.err, w.lines}
+		res = Result{s, w.hash, w.steps, w.figures, w.err, w.lines}
 	}()
 	w.scenario()
 	return res
@@ -122,7 +123,8 @@ func (s Scenario) run(m Mutant, text bool) (res Result) {
 
 func newWorld(s Scenario, m Mutant, text bool) *world {
 	rng := rand.New(rand.NewPCG(s.Options.Seed, 3))
-	w := &world{opt: s.Options, plan: s.Faults, mutant: m, rng: rng, keep: text, hash: 14695981039346656037}
+	w := &world{opt: s.Options, plan: s.Faults, mutant: m, rng: rng, keep: text, hash: 14695981039346656037,
+		figures: Figures{Faults: map[string]int{}}}
 	w.check.init(w)
 	w.oracle.init(w)
 	w.net.w, w.client.w, w.op.w = w, w, w

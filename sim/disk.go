@@ -91,6 +91,7 @@ func (d *device) failing(a area) bool {
 		return false // one thing at a time
 	}
 	d.armed[a], d.broken, d.w.op.troubled = false, true, true
+	d.w.hit("disk")
 	d.w.trace("eio", d.n.id, uint64(a), 0)
 	return true
 }
@@ -185,6 +186,7 @@ func (d *device) unreadable(sector, n uint64) bool {
 	for s := sector; len(d.latent) > 0 && s < sector+n && !d.alone(); s++ {
 		if d.latent[s] {
 			d.broken, d.w.op.troubled = true, true
+			d.w.hit("latent")
 			d.w.trace("latent eio", d.n.id, s, 0)
 			return true
 		}

@@ -10,7 +10,9 @@ import (
 
 // cut breaks the connection: with notice or without, in both directions or in one.
 func (o *operator) cut(r *rand.Rand) {
-	o.faults++
+	if o.w.connected() {
+		o.w.hit("cut")
+	}
 	switch r.IntN(4) {
 	case 0:
 		o.w.trace("silence", -1, 0, 0)
@@ -27,7 +29,9 @@ func (o *operator) cut(r *rand.Rand) {
 
 // stall keeps everything that is on its way in one direction, or in both, for a while.
 func (o *operator) stall(r *rand.Rand) {
-	o.faults++
+	if o.w.connected() {
+		o.w.hit("stall")
+	}
 	until := o.w.now + between(r, 0, pickTime(r.IntN(3)))
 	which := 1 + r.IntN(3)
 	o.w.trace("stall", -1, uint64(which), uint64(until))
@@ -46,7 +50,7 @@ func (o *operator) garbage(r *rand.Rand) {
 	if s == nil || !s.up || s.shut {
 		return
 	}
-	o.faults++
+	o.w.hit("garbage")
 	o.intrusions++
 	sock := replication.Socket(1 + r.IntN(2))
 	head := make([]byte, 16)
@@ -64,7 +68,7 @@ func (o *operator) intrude(r *rand.Rand) {
 	if !n.up || n.conn == nil || !n.conn.up {
 		return
 	}
-	o.faults++
+	o.w.hit("intrude")
 	o.w.trace("intruder", n.id, 0, 0)
 	stranger := n.gen + 1<<16 // never a generation of a connection between the two
 	body := make([]byte, 64)
@@ -81,7 +85,6 @@ func (o *operator) diskError(r *rand.Rand) {
 	if !o.w.oracle.inSync || other.faulty() {
 		return
 	}
-	o.faults++
 	o.diskFaults[n.id]++
 	n.dev.noSpace = r.IntN(4) == 0
 	n.dev.armed[kind] = true
@@ -89,8 +92,10 @@ func (o *operator) diskError(r *rand.Rand) {
 
 // hang lets a disk do nothing for a while; what is submitted meanwhile waits too.
 func (o *operator) hang(r *rand.Rand) {
-	o.faults++
 	n := o.w.nodes[r.IntN(2)]
+	if n.up {
+		o.w.hit("hang")
+	}
 	n.dev.hungUntil = o.w.now + between(r, 0, pickTime(r.IntN(3)))
 	if o.w.opt.DiskTimeout != 0 { // the core may count it as failed
 		if !o.w.oracle.inSync || o.w.nodes[1-n.id].faulty() {
@@ -120,7 +125,6 @@ func (o *operator) latent(r *rand.Rand) {
 	if !o.w.oracle.inSync || len(o.w.nodes[1-n.id].dev.latent) > 0 || o.w.nodes[1-n.id].faulty() {
 		return
 	}
-	o.faults++
 	o.diskFaults[n.id]++
 	if n.dev.latent == nil {
 		n.dev.latent = map[uint64]bool{}
@@ -138,23 +142,27 @@ func (o *operator) pause(r *rand.Rand) {
 	if !n.up {
 		return
 	}
-	o.faults++
+	o.w.hit("pause")
 	n.pausedUntil = max(n.pausedUntil, o.w.now+between(r, 0, 2*pickTime(r.IntN(3))))
 	o.w.trace("pause", n.id, uint64(n.pausedUntil), 0)
 }
 
 // clockJump moves the clock of a node ahead, as a suspended host sees it.
 func (o *operator) clockJump(r *rand.Rand) {
-	o.faults++
 	n := o.w.nodes[r.IntN(2)]
+	if n.up {
+		o.w.hit("clock")
+	}
 	n.ahead += between(r, 0, 10*pickTime(r.IntN(3)))
 	o.w.trace("clock", n.id, uint64(n.ahead), 0)
 }
 
 // meddle gives commands that are unusual but permitted.
 func (o *operator) meddle(r *rand.Rand) {
-	o.faults++
 	n := o.w.nodes[r.IntN(2)]
+	if n.up {
+		o.w.hit("admin")
+	}
 	st := n.state()
 	switch r.IntN(9) {
 	case 0:

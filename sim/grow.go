@@ -56,7 +56,7 @@ func (o *operator) grow(r *rand.Rand) {
 	if o.w.opt.Room == 0 {
 		return
 	}
-	o.faults++
+	o.w.hit("grow")
 	most := o.w.opt.Sectors + o.w.opt.Room
 	to := o.w.opt.Sectors + 1 + r.Uint64N(o.w.opt.Room)
 	if r.IntN(3) == 0 {

@@ -354,6 +354,9 @@ func (t *network) silence(n *node) {
 	}
 }
 
+// connected says whether there is a connection, in whatever state.
+func (w *world) connected() bool { return w.nodes[0].conn != nil || w.nodes[1].conn != nil }
+
 // good says whether there is a connection that nothing has happened to.
 func (t *network) good() bool {
 	for _, n := range t.w.nodes {

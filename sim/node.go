@@ -44,6 +44,7 @@ type node struct {
 	detached bool // the core has let go of the disk
 
 	pausedUntil replication.Time
+	since       replication.Time // of the connection state
 	dark        replication.Time // when it lost its power last
 	ahead       replication.Time // of the clock: jumps so far
 }
@@ -281,6 +282,7 @@ func (n *node) effect(e *replication.Effect) {
 		if n.w.keep {
 			n.w.line("  %v -> %v", e.Old, e.New, nodeName(n.id))
 		}
+		n.w.dwell(n, e.Old, e.New)
 		n.w.oracle.changed(n, e.Old, e.New)
 	case replication.FxReads:
 		n.reads = e.On

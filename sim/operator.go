@@ -12,7 +12,6 @@ type operator struct {
 	w                 *world
 	next              uint64
 	waiting           map[uint64]command
-	faults            int
 	diskFaults        [2]int              // of each node's disk
 	troubled          bool                // a disk has failed since the copies were in sync
 	intrusions        int                 // what comes over the network may be nonsense
@@ -98,6 +97,10 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 		if (o.w.mutant == NoMutant || o.w.mutant == OldGeneration) && o.diskFaults == [2]int{} && o.intrusions == 0 {
 			o.w.fail("node %s: %v", nodeName(n.id), note)
 		}
+	case replication.NoteVerdict:
+		if s := o.w.opt.session(); e.Result == 2 && historyRules(e.Token) && s.Version >= 96 {
+			o.w.figures.FullSyncs++
+		}
 	case replication.NoteVerifyDone:
 		o.verified++
 		if e.Token != o.rotten {
@@ -109,7 +112,6 @@ func (o *operator) noted(n *node, e *replication.Effect) {
 
 // crash ends a node, or both.
 func (o *operator) crash(r *rand.Rand, power bool) {
-	o.faults++
 	hit := [2]bool{r.IntN(2) == 0, false}
 	hit[1] = !hit[0] || r.IntN(5) == 0
 	if hit[0] && hit[1] && o.troubled {
@@ -118,6 +120,9 @@ func (o *operator) crash(r *rand.Rand, power bool) {
 	for i, n := range o.w.nodes {
 		if !hit[i] {
 			continue
+		}
+		if n.up {
+			o.w.hit(map[bool]string{false: "kill", true: "power"}[power])
 		}
 		if power {
 			n.powerLoss()
@@ -143,7 +148,7 @@ func (o *operator) switchRoles(r *rand.Rand) {
 	if p == nil || !o.w.oracle.inSync || o.demoting {
 		return
 	}
-	o.faults++
+	o.w.hit("switch")
 	o.prefer = 1 - p.id
 	if r.IntN(4) == 0 {
 		o.prefer = p.id

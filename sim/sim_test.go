@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/replblk/replblk/replication"
 )
 
 var (
@@ -33,10 +35,12 @@ func TestSim(t *testing.T) {
 		return
 	}
 	start, cpu := time.Now(), cpuSeconds(t)
-	events, faults, failed := sweep(t, *simFirst, *simRuns)
+	events, f, failed := sweep(t, *simFirst, *simRuns)
 	took, used := time.Since(start).Seconds(), cpuSeconds(t)-cpu
 	t.Logf("%d scenarios in %.1f s (%.0f/s), %d events (%.0f/s), %d faults (%.0f per CPU-second), %d failed", *simRuns, took,
-		float64(*simRuns)/took, events, float64(events)/took, faults, float64(faults)/used, failed)
+		float64(*simRuns)/took, events, float64(events)/took, f.Total(), float64(f.Total())/used, failed)
+	t.Logf("faults by kind: %v; full resyncs that a bitmap could have avoided: %d; longest transient state: %.1f s",
+		f.Faults, f.FullSyncs, float64(f.Longest)/float64(replication.Second))
 }
 
 // cpuSeconds is how much processor time this process has used.
@@ -60,7 +64,7 @@ func replay(t *testing.T, s Scenario) {
 	if res.Err != nil {
 		t.Fatal(res.Report() + shrunk(s))
 	}
-	t.Logf("seed %d: %d events, %d faults, hash %016x\n%v", s.Options.Seed, res.Events, res.Faults, res.Hash, s)
+	t.Logf("seed %d: %d events, %d faults, hash %016x\n%v", s.Options.Seed, res.Events, res.Figures.Total(), res.Hash, s)
 }
 
 // shrunk is the smallest plan found that fails as s does, ready to be saved.
@@ -130,7 +134,7 @@ func TestShrink(t *testing.T) {
 }
 
 // sweep runs seeds on all processors.
-func sweep(t *testing.T, first uint64, runs int) (events, faults, failed int) {
+func sweep(t *testing.T, first uint64, runs int) (events int, f Figures, failed int) {
 	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -149,7 +153,7 @@ func sweep(t *testing.T, first uint64, runs int) (events, faults, failed int) {
 				res := Run(first+uint64(i), NoMutant, false)
 				mu.Lock()
 				events += res.Events
-				faults += res.Faults
+				f.Add(res.Figures)
 				if res.Err != nil {
 					failed++
 					if *simAll {
@@ -164,7 +168,7 @@ func sweep(t *testing.T, first uint64, runs int) (events, faults, failed int) {
 		})
 	}
 	wg.Wait()
-	return events, faults, failed
+	return events, f, failed
 }
 
 // TestSameSeedSameTrace: a run is a function of its seed.
