@@ -6,7 +6,7 @@ TOOLS    := $(CURDIR)/.tools
 LINT     := $(TOOLS)/golangci-lint-v2.15.0
 SEED     ?=
 PLAN     ?=
-RUNS     ?= 6000
+RUNS     ?= 10000
 POINTS   ?= 2000
 DURATION ?= 10m
 FUZZTIME ?= 30s
@@ -19,7 +19,7 @@ export CGO_ENABLED ?= 0
 # For process substitution.
 SHELL := bash
 
-.PHONY: help build deps test check unit race sim crash mutants mutants-fast kill-points soak track-record fuzz bench bench-vm demo interop cover pairs clean
+.PHONY: help build deps test check unit race sim crash proof mutants mutants-fast kill-points soak track-record fuzz bench bench-vm demo interop cover pairs clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
@@ -51,6 +51,9 @@ sim: ## simulated clusters: RUNS seeds, one SEED, or a PLAN
 
 crash: ## a crash at every event of the scripts, in twelve variants
 	$(GO) test ./sim -run 'TestCrashAtEveryEvent' -v -count=1 -timeout 60m -args -sim.stride=1
+
+proof: build deps ## the figures of docs/testing.md: simulator, crashes, tables, kill points
+	@RUNS=$(RUNS) POINTS=$(POINTS) scripts/proof.sh
 
 mutants: ## plant every bug of sim/mutants and see that it is found
 	$(GO) run ./sim/mutants
