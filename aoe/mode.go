@@ -77,17 +77,20 @@ func (t *Target) setServingLocked(on bool) {
 		t.mu.Unlock()
 		return
 	}
-	held := t.held
+	held, keep := t.held, on && !t.yielded
 	t.held = nil
 	if on {
-		if t.mode == Silent {
+		switch {
+		case t.mode == Silent:
 			t.period.Add(1)
+		case t.yielded:
+			t.period.Add(2) // one has ended
 		}
-		t.mode, t.since, t.successor = Serving, time.Now(), false
+		t.mode, t.since, t.successor, t.yielded = Serving, time.Now(), false, false
 		t.sharing.untold, t.sharing.confirmed = true, 0
 		t.sinceAt.Store(int64(t.since.Sub(t.made)))
 	} else {
-		t.mode, t.successor = Silent, false
+		t.mode, t.successor, t.yielded = Silent, false, false
 		t.period.Add(1)
 	}
 	t.holding.Store(false)
@@ -100,7 +103,7 @@ func (t *Target) setServingLocked(on bool) {
 		a.call.drop(DropNotServing)
 	}
 	for _, h := range held {
-		t.takeBack(h, on)
+		t.takeBack(h, keep)
 	}
 	t.modeChanged()
 }
@@ -131,7 +134,7 @@ func (t *Target) beginHold() (epoch uint64) {
 		t.mu.Unlock()
 		return 0
 	}
-	t.mode = Holding
+	t.mode, t.yielded = Holding, false
 	t.holding.Store(true)
 	t.holdEpoch++
 	epoch = t.holdEpoch
@@ -139,6 +142,15 @@ func (t *Target) beginHold() (epoch uint64) {
 	time.AfterFunc(holdLimit, func() { t.endHold(epoch) })
 	t.modeChanged()
 	return epoch
+}
+
+// Yield says that the role has been given up since Hold: from now on the other end may serve,
+// so what is held is for it alone. If this end serves again although the other one has never
+// been heard of, newer writes may have been executed there meanwhile.
+func (t *Target) Yield() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.yielded = t.mode == Holding
 }
 
 // endHold makes a target silent that still holds since epoch.

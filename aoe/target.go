@@ -174,6 +174,7 @@ type Target struct {
 	held          []heldFrame // while Holding, in order of arrival
 	holdEpoch     uint64      // counts the times of Holding
 	successor     bool        // while Holding: the other end serves
+	yielded       bool        // while Holding: the other end may serve
 	asking        int         // calls of Port.Ask in progress
 	heard         []MAC       // stations that answered for our address meanwhile
 	generation    uint64      // of config, mask and reserve
@@ -340,12 +341,13 @@ func (t *Target) handle(f *Frame, s Sender, h *Header, b *burst) {
 		f.Received = time.Now()
 	}
 	switch {
+	case int64(f.Received.Sub(t.made)) < t.sinceAt.Load():
+		// It waited in the socket while the other end served (rule R5): neither to be served,
+		// nor to be held and handed over, nor one that was handed over earlier.
+		t.dropFrame(f, DropStale)
 	case h.Command == CommandPeer && t.virtual:
 		t.accept(f, s, h)
 	case t.holding.Load() && t.hold(f, s, h):
-	case int64(f.Received.Sub(t.made)) < t.sinceAt.Load():
-		// It waited in the socket while the other end served (rule R5).
-		t.dropFrame(f, DropStale)
 	default:
 		t.serve(f, s, h, b)
 	}

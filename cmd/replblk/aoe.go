@@ -231,6 +231,7 @@ func (m *managed) holdAoE(ctx context.Context) error {
 func (m *managed) silenceAoE(keep bool) {
 	for _, e := range m.aoe {
 		if keep && e.cfg.Address != config.AoEAddressOwn && e.target.Mode() == aoe.Holding {
+			e.target.Yield()
 			continue
 		}
 		e.serve(m.res.Load(), false)
