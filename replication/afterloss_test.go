@@ -166,3 +166,42 @@ func TestExtentStaysUntilTheBarrier(t *testing.T) {
 		t.Error("the extent is held after the barrier")
 	}
 }
+
+// U06, U07: after the crash of a Primary its peer is the source if it has run all the time, for
+// it has every write that was answered. One that was restarted, or that under protocol A may
+// never have got them, does not claim it, and DRBD's rule holds: the crashed Primary is.
+func TestWhoSurvivesIsSource(t *testing.T) {
+	for name, c := range map[string]struct {
+		proto   Protocol
+		restart bool
+		want    uint64
+	}{
+		"the peer has run all the time": {ProtocolC, false, 7},
+		"the peer was restarted":        {ProtocolC, true, 6},
+		"protocol A":                    {ProtocolA, false, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := withProtocol(c.proto)
+			p := newPair(cfg, cfg)
+			a, b := establish(t, p)
+			a.request(OpWrite, 8, 4096, 5)
+			p.tick(2)
+			p.apart = true
+			p.cut()
+			a.data[8], b.data[8] = 6, 7 // what a power loss may leave of a write in progress
+			a.restart(cfg)
+			if c.restart {
+				b.restart(cfg)
+				b.admin(Admin{Kind: AdminConnect})
+			}
+			p.settle()
+			a.admin(Admin{Kind: AdminConnect})
+			p.apart = false
+			p.tick(100)
+			p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+			if p.equal(t); a.data[8] != c.want {
+				t.Errorf("both have %d, want %d", a.data[8], c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/metadata"
+)
+
+// The new size holds when the superblock that has it is durable, and not when it is written.
+func TestResizeWaitsForTheSuperblock(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	before := a.r.vols[0].size
+	for _, n := range p.nodes {
+		n.grow(4096)
+	}
+	written := false
+	a.writing = func(sector uint64, block []byte) {
+		var sb metadata.Superblock
+		if sector == a.layout.Superblock && sb.Decode(block) == nil && sb.LASizeSectors > before {
+			a.stuck, written = true, true
+		}
+	}
+	token := a.admin(Admin{Kind: AdminResize})
+	p.tick(2)
+	if !written || a.r.vols[0].size != before {
+		t.Fatalf("written %v, %d sectors, %d before\n%s", written, a.r.vols[0].size, before, p.take())
+	}
+	a.writing = nil
+	a.unstick()
+	p.tick(60)
+	ok(t, p, a, token)
+	p.sized(t, a.layout.DataSectors)
+	p.equal(t)
+}
+
+// Metadata does not move while a write is on its way to the disk.
+func TestMoveWaitsForWrites(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	a.request(OpWrite, 8, 4096, 1) // its extent is in the log now
+	p.tick(3)
+	for _, n := range p.nodes {
+		n.grow(4096)
+	}
+	id := a.request(OpWrite, 8, 4096, 5)
+	token := a.admin(Admin{Kind: AdminResize})
+	a.next() // the write
+	a.next() // the command
+	slow := a.hold(EvDisk)
+	p.tick(3)
+	if a.moves != 0 || len(slow) != 1 {
+		t.Fatalf("moved %d times, %d writes on the disk", a.moves, len(slow))
+	}
+	a.inbox = append(a.inbox, slow...)
+	p.tick(60)
+	ok(t, p, a, token)
+	if o, done := a.outcome[id]; !done || o != OK || a.moves != 1 {
+		t.Errorf("write %v %v, moved %d times", done, o, a.moves)
+	}
+	p.equal(t)
+}
+
+// hold takes the events of a kind out of the inbox.
+func (n *testNode) hold(kind EventKind) (held []Event) {
+	n.inbox = dropped(n.inbox, func(ev *Event) bool {
+		if ev.Kind == kind {
+			held = append(held, *ev)
+			return true
+		}
+		return false
+	})
+	return held
+}
+
+// unstick gives the answers of metadata operations that were kept back.
+func (n *testNode) unstick() {
+	n.stuck = false
+	for _, io := range n.unsaid {
+		n.post(Event{Kind: EvMeta, IO: io})
+	}
+	n.unsaid = nil
+}
