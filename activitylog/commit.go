@@ -6,9 +6,6 @@ func (s *Set) Pending() int { return len(s.queue) + len(s.flight) }
 // Queued returns how many slot changes wait to be built into a transaction.
 func (s *Set) Queued() int { return len(s.queue) }
 
-// InFlight says whether a transaction is built and neither committed nor reset.
-func (s *Set) InFlight() bool { return s.inAir }
-
 // Number returns the number of the transaction in flight, or of the next one.
 func (s *Set) Number() uint32 { return s.number }
 

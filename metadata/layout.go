@@ -13,7 +13,6 @@ const (
 	BytesPerBit       = 4096    // bytes of storage for which one bitmap bit stands
 	MaxSectors        = 1 << 41 // largest device, 1 PiB; drbdmeta refuses more
 	MinMetaSectors    = 136     // smallest metadata device create-md accepts, 68 KiB
-	MinAttachSectors  = 2048    // smallest internal or flexible metadata device the kernel attaches
 	MaxStripeBlocks   = 1 << 22 // most 4 KiB blocks of an activity log the kernel accepts, 16 GiB
 	MinStripeBlocks   = 8       // fewest, 32 KiB
 
@@ -107,13 +106,6 @@ func (p Placement) SuperblockSector(mdSectors uint64) (uint64, error) {
 	default:
 		return 0, nil
 	}
-}
-
-// KernelAttaches says whether the kernel would look at metadata on a device of
-// mdSectors. create-md makes it on smaller ones, and so may tests.
-func (p Placement) KernelAttaches(mdSectors uint64) bool {
-	_, err := p.SuperblockSector(mdSectors)
-	return err == nil && (p.kind == kindIndexed || mdSectors >= MinAttachSectors)
 }
 
 // Striping is the shape of the activity log ring: Stripes times StripeSize4K
