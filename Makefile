@@ -90,7 +90,7 @@ cover: ## statement coverage of the core and the codecs by tests and simulator; 
 	@scripts/cover.sh $(FLOOR) $(BIN)/cover.out $(PURE)
 
 pairs: ## events that a core was given in each state it can be in, by tests and simulator; what never came
-	$(GO) run ./sim/pairs -v
+	$(GO) run ./sim/pairs -v -max 50
 
 clean: ## remove what was built
 	rm -rf $(BIN) bench/out
