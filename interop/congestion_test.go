@@ -27,6 +27,7 @@ func TestPullAhead(t *testing.T) {
 				behind.Store(behind.Load() || c.New.Conn == state.Behind)
 				ahead.Store(ahead.Load() || c.New.Conn == state.Ahead)
 			})()
+			k.overran = true
 			k.allowed = []string{"Congestion-fill threshold reached"}
 			if primary == "kernel" {
 				k.sh("drbdadm primary r0")

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/faulty"
+	"github.com/replblk/replblk/block/file"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -109,6 +111,22 @@ func TestReplblkDiskFails(t *testing.T) {
 		f.set()
 		p.attach()
 	})
+	t.Run("disk that hangs, disk-timeout", func(t *testing.T) {
+		k, p, f := flawed(t, options{core: func(c *replication.Config) { c.Volumes[0].DiskTimeoutTenths = 20 }})
+		k.allowed = []string{upgraded, "shut down by peer", "error receiving ReportState"}
+		k.sh("drbdadm primary r0")
+		f.set(faulty.Rule{Ops: []block.Op{block.Write}, First: badFirst, End: badEnd, Hold: true})
+		k.dd(2, badKiB-128, 512)
+		k.wait("given up", func(s procState) bool { return s.ds == "UpToDate/Diskless" || s.ds == "UpToDate/Failed" })
+		k.dd(3, badKiB-512, 2048)
+		f.current.Release()
+		f.set()
+		p.wait("detached, and the disk let go of", func(s state.State) bool {
+			d, err := file.Open(p.disk, file.Options{})
+			return err == nil && d.Close() == nil && diskless(s)
+		})
+		p.attach()
+	})
 	t.Run("pass_on", func(t *testing.T) {
 		o := brisk()
 		quick := o.core
@@ -162,15 +180,24 @@ func (k *kernel) fill(seed int) {
 	k.dd(seed, seed*1024, 48<<10)
 }
 
-// breaks replaces the kernel's disk by one on which every request fails, or mends it.
-func (k *kernel) breaks(broken bool) {
-	k.t.Helper()
-	target := "linear /dev/vda 0"
-	if broken {
-		target = "error"
-	}
-	k.sh("export DM_DISABLE_UDEV=1; dmsetup suspend --noflush breakable && dmsetup load breakable --table '" + k.table(target) + "' && dmsetup resume breakable")
+// Tables of the breakable device.
+func wholeTable() string { return fmt.Sprintf("0 %d linear /dev/vda 0", diskSize/512) }
+func deadTable() string  { return fmt.Sprintf("0 %d error", diskSize/512) }
+
+// noMetaTable is one on which everything from a sector on fails.
+func noMetaTable(from uint64) string {
+	return fmt.Sprintf("0 %d linear /dev/vda 0\n%d %d error", from, from, diskSize/512-from)
 }
+
+// becomes replaces what is behind the kernel's disk.
+func (k *kernel) becomes(table string) {
+	k.t.Helper()
+	k.sh("export DM_DISABLE_UDEV=1; dmsetup suspend --noflush breakable && printf '" + table + "' | dmsetup load breakable && dmsetup resume breakable")
+}
+
+// kernelDiskFailed is what the kernel says of a disk that fails.
+var kernelDiskFailed = []string{"drbd_md_sync_page_io", "IO error", "IO ERROR", ": error=", "local WRITE", "local READ", "meta data", "Local IO failed",
+	"Sending NegDReply", "my Disk seems to have failed"}
 
 // TestKernelDiskFails has the kernel's disk fail in each role. It detaches, replblk serves what it
 // reads, and it is resynced when the disk is back.
@@ -181,7 +208,7 @@ func TestKernelDiskFails(t *testing.T) {
 			o.breakable = true
 			o.kernelDisk += " on-io-error detach;"
 			k, p := established(t, o)
-			k.allowed = []string{upgraded, "IO error", "IO ERROR", ": error=", "local WRITE", "local READ", "meta data", "Local IO failed", "Sending NegDReply", "my Disk seems to have failed"}
+			k.allowed = append([]string{upgraded}, kernelDiskFailed...)
 			if primary == "kernel" {
 				k.sh("drbdadm primary r0")
 				k.dd(1, 0, 2048)
@@ -189,7 +216,7 @@ func TestKernelDiskFails(t *testing.T) {
 				p.kind(replication.AdminPrimary)
 				p.scribble(1, 10)
 			}
-			k.breaks(true)
+			k.becomes(deadTable())
 			if primary == "kernel" {
 				k.dd(2, 1024, 2048)
 				k.sh("dd if=/dev/drbd0 of=/dev/null bs=1M count=8 iflag=direct")
@@ -203,8 +230,42 @@ func TestKernelDiskFails(t *testing.T) {
 			} else {
 				p.scribble(3, 10)
 			}
-			k.breaks(false)
+			k.becomes(wholeTable())
 			k.sh("drbdadm attach r0")
 		})
 	}
+}
+
+// TestMetadataFails: the metadata of a Primary cannot be written any more, though its data can.
+// It gives its disk up before it answers a write that the metadata must know of, and the other
+// node serves both.
+func TestMetadataFails(t *testing.T) {
+	t.Run("replblk", func(t *testing.T) {
+		k, p, f := flawed(t, brisk())
+		k.allowed = []string{upgraded}
+		p.kind(replication.AdminPrimary)
+		p.scribbleAt(1, 5, 0, 8192)
+		f.set(faulty.Rule{Ops: []block.Op{block.Write}, First: p.sectors(), End: diskSize / 512, Err: syscall.EIO})
+		p.scribble(2, 10)
+		p.wait("detached", diskless)
+		k.wait("detached", func(s procState) bool { return s.ds == "UpToDate/Diskless" })
+		p.scribble(3, 5)
+		f.set()
+		p.attach()
+	})
+	t.Run("kernel", func(t *testing.T) {
+		o := brisk()
+		o.breakable = true
+		o.kernelDisk += " on-io-error detach;"
+		k, p := established(t, o)
+		k.allowed = append([]string{upgraded}, kernelDiskFailed...)
+		k.sh("drbdadm primary r0")
+		k.dd(1, 0, 1024)
+		k.becomes(noMetaTable(p.sectors()))
+		k.dd(2, 32768, 2048) // extents that its activity log does not have yet
+		p.wait("the kernel has no disk", func(s state.State) bool { return s.PeerDisk == state.Diskless })
+		k.dd(3, 65536, 1024)
+		k.becomes(wholeTable())
+		k.sh("drbdadm attach r0")
+	})
 }

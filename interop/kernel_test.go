@@ -20,6 +20,7 @@ type kernel struct {
 	allowed []string // parts of kernel messages that this test provokes
 	peer    *peer    // replblk's node, as it is in the end; nil if it is a program
 	ends    string   // why the nodes are not in sync and equal in the end
+	overran bool     // resyncs began anew on a connection: the kernel remembers a sync UUID that was overtaken
 }
 
 // sh runs a command that must succeed and returns what it printed.
@@ -101,7 +102,7 @@ func (k *kernel) create(o options) {
 	}
 	k.forgetCache()
 	if o.breakable {
-		k.sh("modprobe dm-mod; DM_DISABLE_UDEV=1 dmsetup create breakable --table '" + k.table("linear /dev/vda 0") + "'")
+		k.sh("modprobe dm-mod; DM_DISABLE_UDEV=1 dmsetup create breakable --table '" + wholeTable() + "'")
 		k.t.Cleanup(func() { _, _, _ = machine.run("dmsetup remove breakable", commandTimeout) })
 	}
 	k.sh("drbdadm -- --force create-md r0 </dev/null")
@@ -235,6 +236,3 @@ func keep(t *testing.T, kind, text string) {
 
 // breakable is a device over /dev/vda that the kernel's machine can have fail.
 const breakable = "/dev/mapper/breakable"
-
-// table is the device mapper's table of it, with one target for all of the disk.
-func (k *kernel) table(target string) string { return fmt.Sprintf("0 %d %s", diskSize/512, target) }

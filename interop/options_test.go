@@ -66,7 +66,7 @@ func runTimeOptions() []option {
 		diskOption("al-extents 257;", func(d *disk) { d.ALExtents = 257 }),
 		diskOption("al-updates no;", func(d *disk) { d.ALUpdates = false }),
 		diskOption("rs-discard-granularity 65536;", func(d *disk) { d.DiscardGranularity = 64 << 10 }),
-		diskOption("disk-timeout 100;", nil),
+		diskOption("disk-timeout 100;", func(d *disk) { d.DiskTimeoutTenths = 100 }),
 		diskOption("read-balancing round-robin;", nil),
 		diskOption("discard-zeroes-if-aligned no;", nil),
 		diskOption("disable-write-same yes;", nil),

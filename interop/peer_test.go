@@ -43,6 +43,7 @@ type options struct {
 
 	ipv6           bool
 	meta           metadata.Placement              // of the kernel's metadata, if not internal
+	link           func(*transport.Config)         // replblk's, changed
 	swapped        bool                            // replblk's node is the one that is the kernel's otherwise
 	breakable      bool                            // the kernel's disk can be broken
 	kernelHandlers string                          // lines of the kernel's handlers section
@@ -113,6 +114,9 @@ func (o options) config() node.Config {
 	}
 	if o.swapped {
 		c.Link.Local, c.Link.Peer = c.Link.Peer, c.Link.Local
+	}
+	if o.link != nil {
+		o.link(&c.Link)
 	}
 	if o.core != nil {
 		o.core(&c.Core)

@@ -108,7 +108,7 @@ func (v *vm) start() error {
 	if err := v.cmd.Start(); err != nil {
 		return err
 	}
-	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(v.cmd, v.done)
+	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(v.cmd, v.done) // how it ended is in cmd
 	if err := v.connect(sock); err != nil {
 		v.halt()
 		return err
@@ -190,7 +190,7 @@ func (v *vm) ready(limit time.Duration) error {
 				return nil
 			}
 		case <-v.done:
-			return errors.New("machine has ended")
+			return v.ended()
 		case <-timeout:
 			return errors.New("machine does not answer")
 		}
@@ -224,7 +224,7 @@ func (v *vm) run(cmd string, limit time.Duration) (string, int, error) {
 		select {
 		case line, ok := <-v.lines:
 			if !ok {
-				return "", 0, errors.New("machine has ended")
+				return "", 0, errors.New("machine's shell has ended")
 			}
 			if code, found := strings.CutPrefix(line, mark+" "); found {
 				n, err := strconv.Atoi(strings.TrimSpace(code))
@@ -232,11 +232,17 @@ func (v *vm) run(cmd string, limit time.Duration) (string, int, error) {
 			}
 			out = append(out, line)
 		case <-v.done:
-			return "", 0, errors.New("machine has ended")
+			return "", 0, v.ended()
 		case <-timeout:
 			return strings.Join(out, "\n"), 0, fmt.Errorf("%q: no answer for %v", cmd, limit)
 		}
 	}
+}
+
+// ended says how the machine's process has ended, which it must have.
+func (v *vm) ended() error {
+	<-v.done
+	return fmt.Errorf("machine has ended: %v", v.cmd.ProcessState)
 }
 
 // halt takes the power away.
