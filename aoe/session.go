@@ -35,7 +35,7 @@ type session struct {
 
 	sendMu  sync.Mutex // held by who sends, taken before mu; guards what follows
 	sending []*Frame
-	bufs    [batch][]byte
+	bufs    [sendBatch][]byte
 }
 
 // place is a target on a session. It is the Sender of the requests received there.
@@ -193,7 +193,7 @@ func (s *session) flush() {
 	s.queue = s.sending[:0]
 	s.mu.Unlock()
 	s.sending = frames
-	for part := range slices.Chunk(frames, batch) {
+	for part := range slices.Chunk(frames, sendBatch) {
 		bufs := s.bufs[:len(part)]
 		for i, f := range part {
 			bufs[i] = f.Bytes()
@@ -244,10 +244,6 @@ func (s *session) recvLoop() error {
 			frames[i] = s.pool.Get()
 			// The MTU may have grown while Recv waited: room for the answer.
 			s.route(s.pool.refit(f))
-			if i%flushEvery == flushEvery-1 {
-				s.burst.submit()
-				s.flush()
-			}
 		}
 		s.burst.submit()
 		s.cork(false)
