@@ -20,6 +20,9 @@
 // nbd+unix:///EXPORT?socket=PATH). When that server goes, vblade falls silent and
 // exits with 1: initiators repeat what was not answered until it is started again.
 //
+// vblade --config FILE serves every aoe section of a replblk.conf that has a file in it,
+// each on all of its interfaces, as with -s.
+//
 // Without -s a write is acknowledged when the page cache has it, as in vblade.
 // With -s it is acknowledged when it is durable; requests that arrive together
 // share one flush.
@@ -34,12 +37,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/netif"
-	"github.com/replblk/replblk/block"
-	"github.com/replblk/replblk/block/file"
-	"github.com/replblk/replblk/block/remote"
 )
 
 func main() {
@@ -59,63 +56,16 @@ func main() {
 
 // run is main without the process: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o, err := parse(args)
+	list, err := exports(args)
 	if err != nil {
 		return err
 	}
-	backing, err := o.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = backing.Close() }()
-	dev, err := newWindow(backing, o.offset, o.length)
-	if err != nil {
-		return err
-	}
-	target, err := aoe.NewTarget(o.targetOptions(dev, stderr))
-	if err != nil {
-		return err
-	}
-	defer target.Close()
-	port, err := aoe.NewPort(target)
-	if err != nil {
-		return err
-	}
-	iface := netif.New(o.netif, port, netif.Options{Log: slog.New(slog.NewTextHandler(stderr, nil))})
-	if err := iface.Open(); err != nil {
-		return err
-	}
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	switch b := backing.(type) {
-	case *file.File:
-		go followSize(ctx, b, dev, port, stderr)
-	case *remote.Device:
-		go endWhenLost(ctx, b, end)
-	}
-	err = serve(ctx, iface, o, dev.Geometry().Sectors, stdout)
-	if cause := context.Cause(ctx); errors.Is(cause, errLost) {
-		return cause
-	}
-	if o.readOnly {
-		return err
-	}
-	return errors.Join(err, block.FlushAll(dev))
-}
-
-// serve serves the interface until ctx ends, and says so as vblade does as soon as it is up.
-func serve(ctx context.Context, iface *netif.Interface, o *options, sectors uint64, stdout io.Writer) error {
-	served := make(chan error, 1)
-	go func() { served <- iface.Run(ctx) }()
-	select {
-	case <-iface.Ready():
-		// Not before: a script that waits for the line may discover at once.
-		mode := "O_RDWR"
-		if o.readOnly {
-			mode = "O_RDONLY"
+	s := &service{log: slog.New(slog.NewTextHandler(stderr, nil)), stdout: stdout, stderr: stderr}
+	defer s.close()
+	for _, o := range list {
+		if err := s.add(ctx, o); err != nil {
+			return err
 		}
-		fmt.Fprintf(stdout, "pid %d: e%d.%d, %d sectors %s\n", os.Getpid(), o.shelf, o.slot, sectors, mode)
-	case <-ctx.Done():
 	}
-	return <-served
+	return s.run(ctx)
 }

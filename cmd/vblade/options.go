@@ -11,9 +11,11 @@ import (
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
+	"github.com/replblk/replblk/internal/config"
 )
 
-const usage = "usage: vblade [-b bufcnt] [-o offset] [-l length] [-d ] [-s] [-r] [ -m mac[,mac...] ] shelf slot netif filename"
+const usage = "usage: vblade [-b bufcnt] [-o offset] [-l length] [-d ] [-s] [-r] [ -m mac[,mac...] ] shelf slot netif filename\n" +
+	"       vblade --config file"
 
 // errUsage marks errors after which the usage is shown.
 var errUsage = errors.New("wrong usage")
@@ -32,8 +34,44 @@ type options struct {
 	length   *uint64   // -l: sectors to export, nil is all
 	shelf    uint16
 	slot     uint8
-	netif    string
+	netifs   []string
 	path     string
+	config   string // config string, from a file only
+}
+
+// exports returns what the command line asks for.
+func exports(args []string) ([]*options, error) {
+	if len(args) == 2 && args[0] == "--config" {
+		return load(args[1])
+	}
+	o, err := parse(args)
+	return []*options{o}, err
+}
+
+// load returns the exports of a file in replblk.conf's grammar.
+func load(path string) ([]*options, error) {
+	d, err := config.LoadDaemon(config.OS{}, path)
+	if err != nil {
+		return nil, err
+	}
+	var list []*options
+	for _, t := range d.AoE {
+		if t.File == "" {
+			continue // replblk run serves it
+		}
+		o := &options{sync: true, readOnly: t.ReadOnly, netifs: t.Interfaces, path: t.File, config: t.ConfigString,
+			shelf: uint16(t.Shelf), slot: uint8(t.Slot)} //nolint:gosec // config has checked the range
+		for _, m := range t.MACs {
+			if err := o.setMask(m); err != nil {
+				return nil, fmt.Errorf("%s: %w", t.Pos, err)
+			}
+		}
+		list = append(list, o)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s has no aoe section with a file", path)
+	}
+	return list, nil
 }
 
 // parse reads the command line as getopt does: letters can be joined, a value
@@ -133,7 +171,7 @@ func (o *options) setArguments(args []string) error {
 	if err != nil || slot >= aoe.AnySlot {
 		return fmt.Errorf("slot %q is not between 0 and %d", args[1], aoe.AnySlot-1)
 	}
-	o.shelf, o.slot, o.netif, o.path = uint16(shelf), uint8(slot), args[2], args[3]
+	o.shelf, o.slot, o.netifs, o.path = uint16(shelf), uint8(slot), args[2:3], args[3]
 	return nil
 }
 
@@ -159,7 +197,7 @@ func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options 
 		Firmware: firmwareVersion,
 		Commit:   aoe.CommitNone,
 		Permit:   aoe.PermitAll,
-		State:    aoe.State{Mask: o.mask},
+		State:    aoe.State{Mask: o.mask, Config: []byte(o.config)},
 		Buffers:  o.buffers,
 	}
 	if o.sync {

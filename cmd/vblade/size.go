@@ -20,7 +20,7 @@ const sizeInterval = time.Second
 // followSize looks at the size of the backing now and then, and at once on
 // SIGHUP, and advertises the export anew when dev, which is all or part of it,
 // has another size. The initiator then reads the identity again.
-func followSize(ctx context.Context, backing *file.File, dev block.Device, port *aoe.Port, stderr io.Writer) {
+func followSize(ctx context.Context, backing *file.File, dev block.Device, ports []*aoe.Port, stderr io.Writer) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -44,7 +44,9 @@ func followSize(ctx context.Context, backing *file.File, dev block.Device, port 
 		if now := dev.Geometry().Sectors; now != sectors {
 			fmt.Fprintf(stderr, "vblade: the export has %d sectors now, it had %d\n", now, sectors)
 			sectors = now
-			port.Update()
+			for _, p := range ports {
+				p.Update()
+			}
 		}
 	}
 }

@@ -120,6 +120,9 @@ type AoETarget struct {
 	Address  string
 	Resource string
 	Volume   uint32
+	// File is what vblade --config serves in place of a volume: a file, a block device
+	// or the URI of an NBD export. Exactly one of Resource and File is set.
+	File string
 	// MACs are the initiators that may use the target; none admits all.
 	MACs         []string
 	ReadOnly     bool

@@ -44,8 +44,9 @@ var aoeSpecs = []spec[AoETarget]{
 	required(number("slot", 0, 254, '1', "0", func(o *AoETarget) *uint32 { return &o.Slot })),
 	required(repeated("interface", isInterface, func(o *AoETarget) *[]string { return &o.Interfaces })),
 	withDefault(AoEAddressVirtual, text("address", isAoEAddress, func(o *AoETarget) *string { return &o.Address })),
-	required(text("resource", isName, func(o *AoETarget) *string { return &o.Resource })),
+	text("resource", isName, func(o *AoETarget) *string { return &o.Resource }),
 	number("volume", 0, maxVolume, '1', "0", func(o *AoETarget) *uint32 { return &o.Volume }),
+	text("file", isFile, func(o *AoETarget) *string { return &o.File }),
 	repeated("mac", isMAC, func(o *AoETarget) *[]string { return &o.MACs }),
 	boolean("read-only", "no", func(o *AoETarget) *bool { return &o.ReadOnly }),
 	text("config-string", anyText, func(o *AoETarget) *string { return &o.ConfigString }),
@@ -161,6 +162,7 @@ func (b *daemonBuilder) add(blk *daemonBlock) {
 func (b *daemonBuilder) checkDaemon() {
 	seen := make(map[string]Pos)
 	for _, t := range b.d.AoE {
+		b.checkBacking(t)
 		if hw, err := net.ParseMAC(t.Address); err == nil && int(hw[5])+len(t.Interfaces) > 256 || len(t.Interfaces) > 256 {
 			b.fail(Word{Pos: t.Pos, Text: t.Name}, fmt.Sprintf("%d interfaces do not fit behind address %s", len(t.Interfaces), t.Address), "", "")
 		}
@@ -182,6 +184,29 @@ func (b *daemonBuilder) checkDaemon() {
 		i := slices.IndexFunc(b.d.set, func(blk daemonBlock) bool { return blk.kind == "tls" })
 		b.fail(b.d.set[i].key, "incomplete", "certificate and key", "")
 	}
+}
+
+// checkBacking refuses a target of which it is not clear what it serves. What belongs to a
+// mirror has no meaning for a file.
+func (b *daemonBuilder) checkBacking(t *AoETarget) {
+	at := Word{Pos: t.Pos, Text: t.Name}
+	switch {
+	case t.Resource == "" && t.File == "":
+		b.fail(at, "nothing to serve", "resource, or file for vblade --config", "")
+	case t.Resource != "" && t.File != "":
+		b.fail(at, "both resource and file", "one of them", "")
+	case t.File != "" && len(t.Permit) > 0:
+		b.fail(at, "permit is for resources: what initiators set on a file is forgotten", "", "")
+	case t.File != "" && t.Address != AoEAddressVirtual:
+		b.fail(at, "address is for resources: a file is served from the interface's own", "", "")
+	}
+}
+
+func isFile(s string) string {
+	if !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "nbd") {
+		return "an absolute path, or the URI of an NBD export"
+	}
+	return ""
 }
 
 func isName(s string) string {
