@@ -67,6 +67,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestDamageOnTheWire":   {4, 20},
 	"TestIntegrity":         {4, 72},
 
+	"TestKernelMetadata":       {5, 40},
 	"TestPowerLoss":            {5, 58},
 	"TestKernelPrimaryDies":    {5, 86},
 	"TestReplblkPrimaryDies":   {5, 59},
