@@ -103,7 +103,8 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	if want.Conn == state.TearDown {
 		return r.tearDown(wire.CmdStateChgReply, mask, val)
 	}
-	if startingSync(want.Conn) && v.sizeInDoubt() { // a resync of new space is about to start
+	// A resync of new space is about to start; and during a verify no size is taken.
+	if (startingSync(want.Conn) || want.Conn.Verify() && !v.st.Conn.Verify()) && v.sizeInDoubt() {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.InTransientState)
 		return true
 	}

@@ -58,6 +58,10 @@ func (v *volume) startVerify(c command) {
 		v.r.reply(c.Token, state.Success)
 		return
 	}
+	if v.sizeInDoubt() {
+		v.r.later(c) // the peer would take no size meanwhile, and call a write to new space a breach
+		return
+	}
 	start, stop := c.Start/bitmap.SectorsPerBit, bitsFor(v.size)
 	if c.Resume {
 		start = v.verify.resume

@@ -276,3 +276,27 @@ func TestRepairResyncsWhatAVerifyFound(t *testing.T) {
 		})
 	}
 }
+
+// TestVerifyWaitsForAResize: a node that compares takes no size, so neither begins before both
+// have taken it: a write to new space would be a breach of the protocol (simulator, seed 226736).
+func TestVerifyWaitsForAResize(t *testing.T) {
+	for i := range 2 {
+		p, a, b := verified(t)
+		for _, n := range p.nodes {
+			n.grow(4096)
+		}
+		b.stuck = true
+		a.admin(Admin{Kind: AdminResize})
+		p.tick(2)
+		p.nodes[i].admin(Admin{Kind: AdminVerify})
+		p.tick(2)
+		if s, peer := a.r.State(0), b.r.State(0); s.Conn.Verify() || peer.Conn.Verify() {
+			t.Fatalf("compares while the size changes: %v, %v", s, peer)
+		}
+		b.stuck = false
+		b.post(Event{Kind: EvMeta, IO: ioFor(classPages, 0)})
+		p.tick(200)
+		p.sized(t, a.layout.DataSectors)
+		p.equal(t)
+	}
+}

@@ -196,6 +196,8 @@ func (o *operator) tend(i int, n *node) {
 		o.demote(n) // it may have seen data that nobody has any more
 	case st.Conn == state.StandAlone && (o.w.healing || r.IntN(8) == 0):
 		n.admin(replication.Admin{Kind: replication.AdminConnect}, nil)
+	case o.w.healing && st.UserIsp && o.idle(): // it was refused while a change was under way
+		n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil)
 	case n.detached && (o.w.healing || r.IntN(8) == 0):
 		n.reattach()
 	}
