@@ -103,8 +103,10 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	if want.Conn == state.TearDown {
 		return r.tearDown(wire.CmdStateChgReply, mask, val)
 	}
-	// A resync of new space is about to start; and during a verify no size is taken.
-	if (startingSync(want.Conn) || want.Conn.Verify() && !v.st.Conn.Verify()) && v.sizeInDoubt() {
+	// A resync of new space is about to start, and during a verify no size is taken; of a disk
+	// that is being attached nobody knows yet what it is worth, the question is older than that.
+	begins := startingSync(want.Conn) || want.Conn.Verify() && !v.st.Conn.Verify()
+	if begins && (v.sizeInDoubt() || v.st.Disk == state.Attaching || v.st.Disk == state.Negotiating) {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.InTransientState)
 		return true
 	}

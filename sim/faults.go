@@ -169,7 +169,7 @@ func (o *operator) meddle(r *rand.Rand) {
 		n.admin(replication.Admin{Kind: replication.AdminDisconnect, Force: r.IntN(2) == 0}, nil)
 	case 1:
 		if st.Role != primary && o.w.oracle.inSync && o.w.oracle.current[1-n.id] {
-			n.admin(replication.Admin{Kind: replication.AdminInvalidate}, nil)
+			o.invalidate(n)
 		}
 	case 2:
 		if o.w.oracle.inSync && !o.w.nodes[1-n.id].faulty() {
@@ -193,6 +193,17 @@ func (o *operator) meddle(r *rand.Rand) {
 	default:
 		o.verify(r, n)
 	}
+}
+
+// invalidate has everything copied to n. If its answer is lost the other node has agreed, and marked
+// everything: the operator says it again.
+func (o *operator) invalidate(n *node) {
+	o.undone = n
+	n.admin(replication.Admin{Kind: replication.AdminInvalidate}, func(r state.Result) {
+		if r.OK() {
+			o.undone = nil
+		}
+	})
 }
 
 // verify compares a part of the device, which must be equal whatever else is going on.

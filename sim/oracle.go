@@ -174,7 +174,8 @@ func (o *oracle) died(node int) {
 
 // powerLost: what node had in its cache is gone.
 func (o *oracle) powerLost(node int) {
-	if o.last == node || !o.current[1-node] {
+	// A promotion that nobody was told of may have left no trace: then the one that served is it.
+	if o.last == node || o.serving == node || !o.current[1-node] {
 		o.crashed[node] = true
 	}
 	if o.w.check.lost(node) && !o.crashed[node] {
