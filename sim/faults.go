@@ -196,12 +196,12 @@ func (o *operator) meddle(r *rand.Rand) {
 }
 
 // invalidate has everything copied to n. If its answer is lost the other node has agreed, and marked
-// everything: the operator says it again.
+// everything: the operator says it again, of whichever node is Secondary then.
 func (o *operator) invalidate(n *node) {
-	o.undone = n
+	o.undone = true
 	n.admin(replication.Admin{Kind: replication.AdminInvalidate}, func(r state.Result) {
 		if r.OK() {
-			o.undone = nil
+			o.undone = false
 		}
 	})
 }

@@ -23,7 +23,7 @@ type operator struct {
 	splitBrainPlanned bool    // it is what the test wants
 	verified          int     // online verifies that came to their end, counted on each node
 	rotten            uint64  // blocks that a verify must find
-	undone            *node   // an invalidate there has not succeeded
+	undone            bool    // an invalidate has not succeeded
 	assumed           bool    // a node grows alone, maybe later: its peer has room whatever comes
 	hurried           bool    // requests that wait for data may have failed
 	barred            [2]bool // fenced: not to be promoted before the copies are in sync
@@ -197,14 +197,23 @@ func (o *operator) tend(i int, n *node) {
 		o.demote(n) // it may have seen data that nobody has any more
 	case st.Conn == state.StandAlone && (o.w.healing || r.IntN(8) == 0):
 		n.admin(replication.Admin{Kind: replication.AdminConnect}, nil)
-	case o.w.healing && o.undone == n && st.Role != primary && o.w.oracle.inSync && o.idle() &&
-		o.w.nodes[1-n.id].core.Status().Volumes[0].OutOfSync > 0:
+	case o.w.healing && o.undone && st.Role != primary && o.w.oracle.inSync && o.idle() && o.marked():
 		o.invalidate(n)
 	case o.w.healing && st.UserIsp && o.idle(): // it was refused while a change was under way
 		n.admin(replication.Admin{Kind: replication.AdminResumeSync}, nil)
 	case n.detached && (o.w.healing || r.IntN(8) == 0):
 		n.reattach()
 	}
+}
+
+// marked says whether blocks are marked although the copies are in sync.
+func (o *operator) marked() bool {
+	for _, n := range o.w.nodes {
+		if n.core.Status().Volumes[0].OutOfSync > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutData says whether a Primary in state st has nothing to serve. It is refused its disk
