@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 func withProtocol(proto Protocol) Config {
@@ -338,4 +339,24 @@ func TestPromotionAwaitsTheNews(t *testing.T) {
 	if got := a.replies[token]; got != state.TwoPrimaries {
 		t.Errorf("second Primary: %v, want %v", got, state.TwoPrimaries)
 	}
+}
+
+// TestPromotionWaitsForTheEndOfAConnection: the connection is being closed, and what it has
+// brought may still be on its way to the disk: an application's write must not overtake it
+// (simulator, long run, seed 39044).
+func TestPromotionWaitsForTheEndOfAConnection(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.admin(Admin{Kind: AdminSecondary})
+	p.tick(3)
+	p.apart = true
+	b.post(Event{Kind: EvPacket, Gen: b.gen, Cmd: wire.CmdBarrierAck, Socket: MetaSocket, Body: make([]byte, 8)})
+	token := b.admin(Admin{Kind: AdminPrimary})
+	b.next() // ends the connection, which the driver has still to report
+	b.next()
+	if s := b.r.State(0); !b.r.conn.closing || s.Role == state.Primary {
+		t.Fatalf("promoted while the connection is being closed: %v", s)
+	}
+	p.tick(3)
+	ok(t, p, b, token)
 }

@@ -214,7 +214,11 @@ func (r *Resource) settle() {
 	for _, v := range r.vols {
 		r.restless = r.restless || v.rz.stage > resizeMeasuring
 	}
-	for r.restless {
+	for {
+		r.drained() // the last request of an old connection may have ended without the disk
+		if !r.restless {
+			break
+		}
 		r.restless = false
 		r.retryCommands()
 		for _, v := range r.vols {

@@ -98,7 +98,7 @@ func (o *operator) hang(r *rand.Rand) {
 	}
 	n.dev.hungUntil = o.w.now + between(r, 0, pickTime(r.IntN(3)))
 	if o.w.opt.DiskTimeout != 0 { // the core may count it as failed
-		if !o.w.oracle.inSync || o.w.nodes[1-n.id].faulty() {
+		if !o.w.oracle.inSync || !o.w.net.good() || o.w.nodes[1-n.id].faulty() {
 			n.dev.hungUntil = min(n.dev.hungUntil, o.w.now+50*replication.Millisecond)
 		} else {
 			limit := replication.Time(o.w.opt.DiskTimeout) * 100 * replication.Millisecond
