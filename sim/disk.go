@@ -99,7 +99,7 @@ func (d *device) failing(a area) bool {
 // alone says whether no other disk has all data, or will have when it hears what is decided.
 func (d *device) alone() bool {
 	other := d.w.nodes[1-d.n.id].state()
-	return d.n.state().Conn == state.StartingSyncS || other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good()
+	return d.n.state().Conn == state.StartingSyncS || d.w.check.lacks(1-d.n.id) != nil || other.Disk != state.UpToDate || other.Conn < state.Connected || !d.w.net.good()
 }
 
 // submit starts a data operation.
