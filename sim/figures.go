@@ -8,6 +8,7 @@ import (
 // Figures are what runs count. What must not be (a lost write, a stale read, copies that differ
 // and a false split brain) is no figure: it ends the run with an error.
 type Figures struct {
+	Runs int
 	// Faults by kind: those that hit something which was running. An error of a disk counts when
 	// an operation has failed by it, a cut when there was a connection.
 	Faults map[string]int
@@ -36,6 +37,7 @@ func (f *Figures) Add(g Figures) {
 	for kind, n := range g.Faults {
 		f.Faults[kind] += n
 	}
+	f.Runs++
 	f.FullSyncs += g.FullSyncs
 	f.Longest = max(f.Longest, g.Longest)
 }

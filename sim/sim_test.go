@@ -37,8 +37,8 @@ func TestSim(t *testing.T) {
 	start, cpu := time.Now(), cpuSeconds(t)
 	events, f, failed := sweep(t, *simFirst, *simRuns)
 	took, used := time.Since(start).Seconds(), cpuSeconds(t)-cpu
-	t.Logf("%d scenarios in %.1f s (%.0f/s), %d events (%.0f/s), %d faults (%.0f per CPU-second), %d failed", *simRuns, took,
-		float64(*simRuns)/took, events, float64(events)/took, f.Total(), float64(f.Total())/used, failed)
+	t.Logf("%d scenarios in %.1f s (%.0f/s), %d events (%.0f/s), %d faults (%.0f per CPU-second), %d failed", f.Runs, took,
+		float64(f.Runs)/took, events, float64(events)/took, f.Total(), float64(f.Total())/used, failed)
 	t.Logf("faults by kind: %v; full resyncs that a bitmap could have avoided: %d; longest transient state: %.1f s",
 		f.Faults, f.FullSyncs, float64(f.Longest)/float64(replication.Second))
 }
