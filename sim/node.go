@@ -153,7 +153,9 @@ func (n *node) open() *replication.Attach {
 	if errors.Is(err, errCrashed) {
 		n.w.trace("crash in replay", n.id, 0, 0)
 		if n.w.rng.IntN(2) == 0 {
-			n.w.oracle.powerLost(n.id)
+			if !n.up || len(n.dev.data.pending) > 0 { // a disk that was detached in good order has no data in its cache
+				n.w.oracle.powerLost(n.id)
+			}
 			n.dev.losePower()
 		}
 		return nil
