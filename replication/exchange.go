@@ -148,6 +148,11 @@ func (v *volume) makeSyncUUID() {
 	if !v.mayResync(HandlerBeforeResyncSource) {
 		return
 	}
+	if v.st.Conn == state.StartingSyncS {
+		// Not before: the connection ends if the handler prevents it, and with it maybe the answer
+		// to the peer's invalidate. Then nothing differs, and no bit may stay that says so.
+		v.setAllBits()
+	}
 	u, primary := &v.disk.sb.UUIDs, v.st.Role == state.Primary
 	if !primary { // it makes this node the source also after a crash, and no activity log covers the cache
 		v.metaFlush(true)

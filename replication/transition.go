@@ -239,23 +239,24 @@ func (v *volume) setCurrent(u uint64) {
 }
 
 // startFullSync is item 16: both nodes set all bits, then one becomes source and the
-// other waits for its sync UUID (spec 9.6).
+// other waits for its sync UUID (spec 9.6). The source sets them when no handler prevents it
+// any more (makeSyncUUID).
 func (v *volume) startFullSync() {
 	if v.disk == nil {
 		return
 	}
-	v.setAllBits()
-	next := v.st
-	if v.st.Conn == state.StartingSyncT {
-		// Whatever becomes of this resync, a handler may prevent it: the operator has said that
-		// the data here is worth nothing, so the next connection must not find two copies of
-		// one generation, and call bits that both have set nobody's concern.
-		next.Conn, next.Disk = state.WFSyncUUID, state.Inconsistent
-		v.force(next)
-		v.useEarlyUUID()
+	if v.st.Conn != state.StartingSyncT {
+		v.makeSyncUUID()
 		return
 	}
-	v.makeSyncUUID()
+	v.setAllBits()
+	// Whatever becomes of this resync, a handler may prevent it: the operator has said that
+	// the data here is worth nothing, so the next connection must not find two copies of
+	// one generation, and call bits that both have set nobody's concern.
+	next := v.st
+	next.Conn, next.Disk = state.WFSyncUUID, state.Inconsistent
+	v.force(next)
+	v.useEarlyUUID()
 }
 
 func bothUpToDate(s state.State) bool {

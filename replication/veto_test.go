@@ -172,3 +172,28 @@ func TestVetoedInvalidateIsMadeUpFor(t *testing.T) {
 		})
 	}
 }
+
+// TestVetoedInvalidateThatWasNotAgreed: the handler of the source prevents the resync, and with
+// the connection the answer is lost: for the target nothing has happened, so there must be no
+// bits left at the source that nobody would ever copy (seed 20833).
+func TestVetoedInvalidateThatWasNotAgreed(t *testing.T) {
+	p := newPair(fastResync(), fastResync())
+	a, b := establish(t, p)
+	p.command(t, a, Admin{Kind: AdminSecondary}) // a Primary would begin a generation of its own
+	a.exit = 1
+	token := b.admin(Admin{Kind: AdminInvalidate})
+	b.alone()
+	a.alone()
+	b.inbox = dropped(b.inbox, func(ev *Event) bool { return ev.Kind == EvPacket })
+	p.tick(3)
+	if r := b.replies[token]; r.OK() || b.r.State(0).Disk != state.UpToDate {
+		t.Fatalf("%v, b is %v\n%s", r, b.r.State(0), p.take())
+	}
+	a.exit = 0
+	for _, n := range p.nodes {
+		n.admin(Admin{Kind: AdminConnect})
+	}
+	p.tick(30)
+	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+	p.equal(t)
+}
