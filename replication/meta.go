@@ -49,6 +49,7 @@ const (
 	saveBeforeMove                       // the metadata is durable as it is: move it
 	sealSize                             // the bitmap of a larger volume is durable
 	finishResize                         // the new size is durable
+	logPeerWrite                         // the mark of a Primary is durable: log a write of the peer, arg is its slot
 )
 
 // resync says whether it is a step of a resync: its argument is volume.era.
@@ -241,6 +242,8 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.moveMeta()
 	case finishResize:
 		v.sizeDurable()
+	case logPeerWrite:
+		v.r.logPeerWrite(uint32(arg))
 	case sealSize, dropPrimaryMark, finishDemote, finishDetach, clearFullSync, sealUUIDs, finishSource:
 		// these wait for bitmap pages, see pagesDone
 	}

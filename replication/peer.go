@@ -300,12 +300,21 @@ func (r *Resource) startPeerWrite(i uint32) {
 		// since it sent the write, but the write is not on it.
 		v.markOut(p.sector, p.sectors())
 		p.maySet = false
-		if !v.logWrite(p.sector, p.sectors(), alWaiter{peer: true, index: i}) {
-			return
-		}
-		p.logged = true
+		// The log counts after a crash only if the superblock says that this node keeps it.
+		v.afterSuper(logPeerWrite, uint64(i))
+		return
 	}
 	v.peerIO(i)
+}
+
+// logPeerWrite takes the extents of a write that only this node has into the activity log.
+func (r *Resource) logPeerWrite(i uint32) {
+	p := &r.peer.list[i]
+	v := p.vol
+	if v.writesLocally() && !v.logWrite(p.sector, p.sectors(), alWaiter{peer: true, index: i}) {
+		return
+	}
+	r.peerLogged(i)
 }
 
 // peerLogged resumes a write that waited for the activity log.

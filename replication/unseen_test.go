@@ -3,6 +3,7 @@ package replication
 import (
 	"testing"
 
+	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 )
 
@@ -38,5 +39,44 @@ func TestFailedDiskDoesNotComeBackAsGood(t *testing.T) {
 	p.tick(2)
 	if s := a.r.State(0); s.Disk == state.UpToDate {
 		t.Errorf("the disk that lacks the write is %v", s)
+	}
+}
+
+// TestBooksOfAPeerWithoutDisk: from the moment on at which only this node has what the peer's
+// application writes, its activity log counts; but after a crash only if the superblock says
+// so. No such write may reach the disk before that is durable, also where the log need not be
+// written because the extent is hot from the time when this node was Primary.
+func TestBooksOfAPeerWithoutDisk(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.admin(Admin{Kind: AdminSecondary})
+	p.settle()
+	b.admin(Admin{Kind: AdminPrimary})
+	p.settle()
+	b.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	b.admin(Admin{Kind: AdminSecondary})
+	p.tick(3)
+	a.admin(Admin{Kind: AdminPrimary})
+	p.settle()
+	b.stuck = true
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 7)
+	p.settle()
+	if _, ok := a.outcome[id]; ok || b.data[8] != 5 {
+		t.Fatalf("before the mark of a Primary is durable: answered %v, sector 8 is %d\n%s", ok, b.data[8], p.take())
+	}
+	b.stuck = false
+	for _, io := range b.unsaid {
+		b.post(Event{Kind: EvMeta, IO: io})
+	}
+	b.unsaid = nil
+	p.settle()
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[8] != 7 {
+		t.Errorf("answered %v with %v, sector 8 is %d", ok, o, b.data[8])
+	}
+	if !b.decoded(t).Flags.Has(metadata.PrimaryInd) {
+		t.Error("b has no mark of a Primary")
 	}
 }
