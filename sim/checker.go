@@ -61,7 +61,7 @@ func (c *checker) invoke(sector, n uint64, zero bool) *write {
 			c.touched = append(c.touched, s)
 		}
 		if len(list) >= 6 {
-			list = prune(list)
+			list = prune(list, c.w.client.oldestRead())
 		}
 		c.sectors[s] = append(list, x)
 	}
@@ -69,11 +69,11 @@ func (c *checker) invoke(sector, n uint64, zero bool) *write {
 }
 
 // prune forgets what can never be returned again: what is older than a write that
-// nothing can take away.
-func prune(list []*write) []*write {
+// nothing can take away. A read that began before that was answered may still return it.
+func prune(list []*write, oldestRead replication.Time) []*write {
 	var floor *write
 	for _, x := range list {
-		if x.acked && x.stable == 3 && (floor == nil || x.inv > floor.inv) {
+		if x.acked && x.stable == 3 && x.resp < oldestRead && (floor == nil || x.inv > floor.inv) {
 			floor = x
 		}
 	}

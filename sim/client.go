@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -9,11 +11,12 @@ import (
 // at once, sometimes overlapping.
 type client struct {
 	w     *world
-	hot   []uint64 // sectors around which requests go
-	node  *node    // where requests go, nil: nowhere
-	epoch uint64   // counts changes of node
-	busy  [2]int   // requests in progress at each node
-	idle  bool     // stop submitting
+	hot   []uint64           // sectors around which requests go
+	node  *node              // where requests go, nil: nowhere
+	epoch uint64             // counts changes of node
+	reads []replication.Time // when those in progress that count began
+	busy  [2]int             // requests in progress at each node
+	idle  bool               // stop submitting
 }
 
 func (c *client) init() {
@@ -40,6 +43,7 @@ func (c *client) outstanding() int { return c.busy[0] + c.busy[1] }
 func (c *client) use(n *node) {
 	c.node = n
 	c.epoch++
+	c.reads = nil
 }
 
 // crashed: the requests at n will never be answered.
@@ -148,6 +152,14 @@ func (c *client) frozen(n *node, x *write) {
 	}
 }
 
+// oldestRead returns when the oldest read in progress that counts began.
+func (c *client) oldestRead() replication.Time {
+	if len(c.reads) == 0 {
+		return forever
+	}
+	return c.reads[0]
+}
+
 func (c *client) flush(n *node) {
 	inv, gen := c.w.now, n.gen
 	c.w.trace("flush", n.id, 0, 0)
@@ -172,8 +184,11 @@ func (c *client) settled(n *node, inv replication.Time, gen uint32) {
 func (c *client) read(n *node, ev replication.Event) {
 	ev.Op = replication.OpRead
 	inv, mem, epoch := c.w.now, make([]uint64, ev.Size>>9), c.epoch
+	c.reads = append(c.reads, inv)
 	verify := func(mem []uint64) {
 		if c.epoch == epoch {
+			i := slices.Index(c.reads, inv)
+			c.reads = slices.Delete(c.reads, i, i+1)
 			c.w.check.read("read from node "+nodeName(n.id), ev.Sector, mem, inv, c.w.oracle.witnesses(n))
 		}
 	}
