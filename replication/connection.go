@@ -392,7 +392,7 @@ func (r *Resource) connDown(ev *Event) {
 // drained goes on when no request of the old connection is on a disk any more.
 func (r *Resource) drained() {
 	c := &r.conn
-	if !c.draining || r.peer.busy() {
+	if !c.draining || r.peer.busy() || r.untoldUUIDs() {
 		return
 	}
 	c.draining = false
@@ -408,6 +408,18 @@ func (r *Resource) drained() {
 	}
 	r.setConn(state.Unconnected)
 	r.reconnect()
+}
+
+// untoldUUIDs says whether UUIDs that a resync has brought are not durable yet. They are in
+// the next P_UUIDS; if they were lost after that, the source would have forgotten those that
+// come back.
+func (r *Resource) untoldUUIDs() bool {
+	for _, v := range r.vols {
+		if d := v.disk; d != nil && !d.metaBad && d.sbDurable < d.adopted {
+			return true
+		}
+	}
+	return false
 }
 
 // standAlone drops the wish to be connected.

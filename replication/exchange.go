@@ -209,6 +209,7 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 	v.force(next)
 	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
 	v.setCurrent(uuid)
+	v.disk.adopted = v.disk.sbGen
 	v.afterSuper(enterTarget, v.era)
 	return true
 }

@@ -119,6 +119,7 @@ type disk struct {
 	sbGen     uint64 // generation of sb in memory
 	sbQueued  uint64 // generation in flight, 0: none
 	sbDurable uint64
+	adopted   uint64 // of the last one with UUIDs that a resync has brought
 	waiters   []metaWaiter
 
 	pass pagePass
@@ -211,6 +212,7 @@ func (r *Resource) dispatch(ev *Event) {
 // state changes wake requests and commands, which may change states again.
 // Every round consumes something that waited, so it ends.
 func (r *Resource) settle() {
+	r.drained()
 	for _, v := range r.vols {
 		r.restless = r.restless || v.rz.stage > resizeMeasuring
 	}

@@ -435,6 +435,7 @@ func (v *volume) sealUUIDs() {
 		u.RotateSet(metadata.SlotBitmap, syncUUID, false)
 		v.setCurrent(p.Current())
 		u.ClearBitmap()
+		v.disk.adopted = v.disk.sbGen
 		v.rs.sealing = true
 		v.updateFlags()
 	}
