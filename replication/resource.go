@@ -229,6 +229,7 @@ func (r *Resource) settle() {
 			v.retryHeld()
 		}
 		r.resyncKick()
+		r.drained() // what waited may have ended without a disk
 	}
 	for _, v := range r.vols {
 		v.settleDisk()

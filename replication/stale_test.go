@@ -221,3 +221,37 @@ func TestAdoptedUUIDsAreDurableBeforeTheNextConnection(t *testing.T) {
 	p.tick(5)
 	p.resynced(t)
 }
+
+// TestRefusedWriteEndsTheWait: the target of a resync loses its disk and its connection while a
+// block of the resync is on its way to the disk and a write of the peer waits for it. When the
+// disk has done, nothing of the old connection is left, and a new one may come (found by the
+// simulator, seeds 36140 and 36675: it never came).
+func TestRefusedWriteEndsTheWait(t *testing.T) {
+	p, a, b := outdated(t)
+	b.hung = true
+	for step := 0; len(b.owed) == 0; step++ {
+		if step == 200 {
+			t.Fatalf("no block is on its way to the disk, b is %v\n%s", b.r.State(0), p.take())
+		}
+		p.tick(1)
+	}
+	a.request(OpWrite, 0, 4096, 8) // the same block
+	p.settle()
+	if n := len(b.r.peer.queue); n != 1 {
+		t.Fatalf("%d writes wait\n%s", n, p.take())
+	}
+	p.apart = true
+	b.admin(Admin{Kind: AdminDetach, Force: true})
+	b.next()
+	p.cut()
+	p.settle()
+	b.hung = false
+	for _, io := range b.owed {
+		b.post(Event{Kind: EvDisk, IO: io})
+	}
+	b.owed = nil
+	p.tick(3)
+	if s := b.r.State(0); s.Conn != state.WFConnection {
+		t.Errorf("b is %v, %d requests of the peer are in use", s, b.r.peer.used)
+	}
+}
