@@ -212,7 +212,6 @@ func (r *Resource) dispatch(ev *Event) {
 // state changes wake requests and commands, which may change states again.
 // Every round consumes something that waited, so it ends.
 func (r *Resource) settle() {
-	r.drained()
 	for _, v := range r.vols {
 		r.restless = r.restless || v.rz.stage > resizeMeasuring
 	}
@@ -229,7 +228,6 @@ func (r *Resource) settle() {
 			v.retryHeld()
 		}
 		r.resyncKick()
-		r.drained() // what waited may have ended without a disk
 	}
 	for _, v := range r.vols {
 		v.settleDisk()
