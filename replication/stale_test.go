@@ -255,3 +255,39 @@ func TestRefusedWriteEndsTheWait(t *testing.T) {
 		t.Errorf("b is %v, %d requests of the peer are in use", s, b.r.peer.used)
 	}
 }
+
+// TestNegotiatingDiskTakesNoRequest: a Primary has lost its disk and has it back, and does not know
+// yet that the peer's is newer. A verify that the peer asked for before it heard of the disk
+// would take it for UpToDate (found by the simulator, seeds 212283 and 223085).
+func TestNegotiatingDiskTakesNoRequest(t *testing.T) {
+	cfg := fastResync()
+	cfg.VerifyAlg = "crc32c"
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	b.asleep = true // its process is stopped
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	p.settle()
+	a.request(OpWrite, 8, 4096, 6)
+	a.attach()
+	p.settle()
+	if d := a.r.State(0).Disk; d != state.Negotiating {
+		t.Fatalf("a is %v\n%s", a.r.State(0), p.take())
+	}
+	verify := Event{Kind: EvAdmin, Admin: &Admin{Kind: AdminVerify, Token: 99}}
+	b.inbox = append([]Event{verify}, b.inbox...) // before all that has happened meanwhile
+	b.asleep = false
+	b.next()
+	b.asleep = true
+	p.settle()
+	if s := a.r.State(0); s.Disk != state.Negotiating || s.Conn != state.Connected {
+		t.Fatalf("a is %v\n%s", s, p.take())
+	}
+	b.asleep = false
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	if p.equal(t); a.data[8] != 6 {
+		t.Fatalf("a has %d", a.data[8])
+	}
+}

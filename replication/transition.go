@@ -32,10 +32,22 @@ func (v *volume) force(want state.State)             { v.apply(want, true) }
 
 // check says what wish would answer.
 func (v *volume) check(want state.State) (state.State, state.Result) {
+	if v.undecidedFor(want) {
+		return v.st, state.InTransientState
+	}
 	return state.Next(v.st, want, false, v.rules(), v.neg)
 }
 
+// undecidedFor says whether a wish must wait for the peer's opinion of a disk that has just been
+// attached: the connection states that it is about would take the disk for UpToDate.
+func (v *volume) undecidedFor(want state.State) bool {
+	return v.st.Disk == state.Negotiating && (want.Conn.Verify() || startingSync(want.Conn))
+}
+
 func (v *volume) apply(want state.State, hard bool) state.Result {
+	if !hard && v.undecidedFor(want) {
+		return state.InTransientState
+	}
 	want.AftrIsp = v.follows
 	next, result := state.Next(v.st, want, hard, v.rules(), v.neg)
 	if !result.OK() || next == v.st {
