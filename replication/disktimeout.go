@@ -49,8 +49,9 @@ func (v *volume) diskTick() {
 		v.abortDisk()
 		return
 	}
-	// One tick more: the first of them may have come right after the operation.
-	patience := uint64(v.cfg.DiskTimeoutTenths) + 1
+	// Two ticks more: the first of them may have come right after the operation, and one may have
+	// waited for a process that was stopped, as the rest of a chain of metadata writes did.
+	patience := uint64(v.cfg.DiskTimeoutTenths) + 2
 	if v.cfg.DiskTimeoutTenths == 0 || v.r.ticks < patience || !v.diskOverdue(v.r.ticks-patience) {
 		return
 	}

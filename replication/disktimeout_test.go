@@ -48,9 +48,9 @@ func TestDiskTimeoutOfPrimary(t *testing.T) {
 	read := a.request(OpRead, 4096, 4096, 0)
 	discard := a.request(OpDiscard, 16, 4096, 0)
 	flush := a.request(OpFlush, 0, 0, 0)
-	p.tick(10)
+	p.tick(11)
 	if len(a.outcome) != 0 || a.r.State(0).Disk != state.UpToDate {
-		t.Fatalf("after one second: %d answers, disk %v", len(a.outcome), a.r.State(0).Disk)
+		t.Fatalf("after eleven ticks: %d answers, disk %v", len(a.outcome), a.r.State(0).Disk)
 	}
 	p.tick(1)
 	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
@@ -112,7 +112,7 @@ func TestDiskTimeoutOfMetadata(t *testing.T) {
 	if _, ok := a.outcome[id]; ok {
 		t.Fatal("written before the log was")
 	}
-	p.tick(1)
+	p.tick(2)
 	a.answered(t, id, OK)
 	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
 }
@@ -127,7 +127,7 @@ func TestDiskTimeoutAlone(t *testing.T) {
 	p.tick(2)
 	a.hung = true
 	id := a.request(OpWrite, 8, 4096, 7)
-	p.tick(12)
+	p.tick(13)
 	a.answered(t, id, IOError)
 	if s := a.r.State(0); s.Disk != state.Diskless {
 		t.Errorf("disk is %v", s.Disk)
@@ -164,7 +164,7 @@ func TestDiskTimeoutCallsHandler(t *testing.T) {
 	a, _ := establish(t, p)
 	a.hung = true
 	a.request(OpWrite, 8, 4096, 7)
-	p.tick(12)
+	p.tick(13)
 	if !a.ran(HandlerLocalIOError) {
 		t.Error("local-io-error did not run")
 	}
