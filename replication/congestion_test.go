@@ -1,9 +1,12 @@
 package replication
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // congestedPair is a pair with protocol A whose Primary, a, may have 64 sectors on their way.
@@ -145,5 +148,62 @@ func TestDetachWhileAhead(t *testing.T) {
 	p.settle()
 	if r := a.replies[token]; r != state.NoUpToDateDisk {
 		t.Fatalf("detach: %v, %v", r, a.r.State(0))
+	}
+}
+
+// TestTargetPullsAheadOfItsEnd: the Primary was the target of a resync, has ended it and pulled
+// ahead before its source had every confirmation. The source becomes Behind, and target, and
+// takes the generation that the Primary has now, not the one that it had before (simulator, seed
+// 51452: a split brain without a fault).
+func TestTargetPullsAheadOfItsEnd(t *testing.T) {
+	cfg := fastResync()
+	cfg.Protocol, cfg.OnCongestion, cfg.CongestionFill = ProtocolA, CongestionPullAhead, 16
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	p.tick(3)
+	a.request(OpWrite, 8, 4096, 6)
+	p.tick(3)
+	a.attach()
+	var late []Event
+	run := func(until func() bool) {
+		for range 100000 {
+			moved := a.next()
+			b.inbox = slices.DeleteFunc(b.inbox, func(ev Event) bool {
+				held := ev.Kind == EvPacket && ev.Cmd == wire.CmdRSWriteAck
+				if held {
+					late = append(late, ev)
+				}
+				return held
+			})
+			if until() {
+				return
+			}
+			if !b.next() && !moved {
+				p.now += 100 * Millisecond
+				a.post(Event{Kind: EvTick})
+				b.post(Event{Kind: EvTick})
+			}
+		}
+		t.Fatalf("a is %v, b is %v\n%s", a.r.State(0), b.r.State(0), p.take())
+	}
+	run(func() bool {
+		return len(late) > 0 && a.r.State(0).Conn == state.Connected && a.r.State(0).Disk == state.UpToDate
+	})
+	for i := range uint64(4) {
+		a.request(OpWrite, 800+i*8, 4096, 7+i)
+		a.next()
+	}
+	run(func() bool { return b.r.State(0).Conn == state.Behind })
+	for _, ev := range late {
+		b.post(ev)
+	}
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if x, y := a.r.vols[0].disk.sb.UUIDs, b.r.vols[0].disk.sb.UUIDs; !metadata.SameUUID(x.Current(), y.Current()) {
+		t.Errorf("in sync, and of different generations: %x and %x", x, y)
 	}
 }
