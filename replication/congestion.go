@@ -62,6 +62,14 @@ func (v *volume) aheadTick() {
 	}
 }
 
+// endAdopted: the target of a resync has pulled ahead before its source had every
+// confirmation. So it has all data, and this generation.
+func (v *volume) endAdopted() {
+	v.disk.sb.UUIDs.ClearBitmap()
+	v.superChanged()
+	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
+}
+
 // leavePeerBehind runs when the disk fails while the peer is behind. What the application has
 // seen is nowhere any more, and its generation is still the peer's: the copy there must not pass
 // for it, on neither node.
