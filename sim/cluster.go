@@ -30,6 +30,7 @@ type world struct {
 	steps   int
 	figures Figures
 	scratch []byte
+	digest  [512]byte // memory to compute one
 
 	hash  uint64
 	lines []string // the last lines of the trace, if verbose

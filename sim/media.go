@@ -1,6 +1,9 @@
 package sim
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // A device is stored in leaves of pages of sectors. Most of it is never written: what is
 // missing is zero.
@@ -262,8 +265,13 @@ func sectorsOf(block []byte) []rawSector {
 
 // bytesOf appends sectors of metadata to dst.
 func bytesOf(m image[rawSector], dst []byte, first, n uint64) []byte {
-	for s := range n {
-		b := m.get(first + s)
+	var zero rawSector
+	dst = slices.Grow(dst, int(n)*len(zero))
+	for s := first; s < first+n; s++ {
+		b := &zero
+		if p := m.page(s); p != nil {
+			b = &p[s%pageSectors]
+		}
 		dst = append(dst, b[:]...)
 	}
 	return dst

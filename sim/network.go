@@ -134,7 +134,7 @@ func (t *network) send(n *node, e *replication.Effect) {
 	default:
 	}
 	if e.Sum != 0 {
-		head = append(head, digestOf(mem)...)
+		head = append(head, t.w.digestOf(mem)...)
 	}
 	p := &s.out[e.Socket]
 	p.written = max(p.written, t.w.now+between(t.w.rng, 0, 30*microsecond))
@@ -258,7 +258,7 @@ func (t *network) deliver(s *side, sock replication.Socket, pk packet) {
 	if bulk > 0 {
 		ev.Buf = s.node.newBuf(pk.payload)
 		ev.Corrupt = session.DigestSize > 0 && t.w.mutant != DigestIgnored &&
-			!bytes.Equal(digestOf(pk.payload), ev.Body[wire.DataSize:])
+			!bytes.Equal(t.w.digestOf(pk.payload), ev.Body[wire.DataSize:])
 	}
 	if t.w.keep {
 		t.w.line("  < %v socket %d, %d+%d bytes: %x", h.Command, sock, body, bulk, ev.Body, nodeName(s.node.id))

@@ -362,7 +362,7 @@ func (n *node) diskDone(io *diskIO, err replication.DiskError) {
 	ev := &replication.Event{Kind: replication.EvDisk, IO: io.fx.IO, Err: err}
 	if io.fx.Op == replication.OpRead && io.fx.Payload == replication.PayloadNone && err == replication.DiskOK {
 		if io.fx.Sum != 0 {
-			ev.Body = digestOf(io.mem)
+			ev.Body = n.w.digestOf(io.mem)
 		}
 		ev.Zero = io.fx.TestZero && !slices.ContainsFunc(io.mem, func(v uint64) bool { return v != 0 })
 		if !io.fx.SumOnly {
@@ -373,8 +373,8 @@ func (n *node) diskDone(io *diskIO, err replication.DiskError) {
 }
 
 // digestOf is the digest of tags, by crc32c.
-func digestOf(mem []uint64) []byte {
-	var b [512]byte
+func (w *world) digestOf(mem []uint64) []byte {
+	b := &w.digest
 	sum := uint32(0)
 	for len(mem) > 0 {
 		n := min(len(mem), len(b)/8)

@@ -135,7 +135,7 @@ func TestShrink(t *testing.T) {
 
 // sweep runs seeds on all processors.
 func sweep(t *testing.T, first uint64, runs int) (events int, f Figures, failed int) {
-	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	defer debug.SetGCPercent(debug.SetGCPercent(2000))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	next := 0
