@@ -74,6 +74,11 @@ func outside() (list []func(x *attack)) {
 			n.inbox = append([]Event{{Kind: EvDevice, Err: err, Device: &Device{BackingSectors: n.sectors, Layout: layout}}}, n.inbox...)
 		})
 	}
+	for waits := range uint32(2) { // resync-after, by the node that orders its resources
+		list = append(list, func(x *attack) {
+			x.victim.inbox = append([]Event{{Kind: EvFollow, Size: waits}}, x.victim.inbox...)
+		})
+	}
 	list = append(list, func(x *attack) {
 		if x.victim.up {
 			x.p.cut()

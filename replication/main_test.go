@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -13,17 +12,7 @@ import (
 var recorder *pairs.Recorder
 
 func TestMain(m *testing.M) {
-	if os.Getenv(pairs.Dir) != "" {
-		recorder = new(pairs.Recorder)
-	}
-	code := m.Run()
-	if recorder != nil {
-		if err := recorder.Write("replication"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(pairs.Main(m, "replication", func(r *pairs.Recorder) { recorder = r }))
 }
 
 // record notes the event that a core is about to get.

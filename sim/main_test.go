@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -14,18 +13,7 @@ import (
 var recorder *pairs.Recorder
 
 func TestMain(m *testing.M) {
-	if os.Getenv(pairs.Dir) != "" {
-		recorder = new(pairs.Recorder)
-		observe = record
-	}
-	code := m.Run()
-	if recorder != nil {
-		if err := recorder.Write("sim"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(pairs.Main(m, "sim", func(r *pairs.Recorder) { recorder, observe = r, record }))
 }
 
 // record notes the event that a core is about to get.

@@ -21,14 +21,15 @@ const (
 	Users
 	Device
 	Moved
-	lastKind = Moved
+	Follow
+	lastKind = Follow
 )
 
 // maxEvents bounds the events.
 const maxEvents = 128
 
 var (
-	kindNames  = [...]string{"", "tick", "request", "disk", "meta", "connection up", "connection down", "packet", "sent", "attach", "admin", "handler", "users", "device", "moved"}
+	kindNames  = [...]string{"", "tick", "request", "disk", "meta", "connection up", "connection down", "packet", "sent", "attach", "admin", "handler", "users", "device", "moved", "follow"}
 	opNames    = [...]string{"", "read", "write", "flush", "discard", "zeroes"}
 	adminNames = [...]string{"", "connect", "disconnect", "primary", "secondary", "detach", "invalidate", "invalidate-remote", "outdate", "pause-sync",
 		"resume-sync", "new-current-uuid", "suspend-io", "resume-io", "adjust", "verify", "stop-verify", "repair", "resize"}

@@ -100,6 +100,22 @@ func (r *Recorder) Write(name string) error {
 	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pairs", name, os.Getpid())), []byte(b.String()), 0o600)
 }
 
+// Main runs the tests of a package, m, and returns the exit code. If records are wanted, use
+// is told of a Recorder first, and what it has seen is written afterwards.
+func Main(m interface{ Run() int }, name string, use func(*Recorder)) int {
+	if os.Getenv(Dir) == "" {
+		return m.Run()
+	}
+	r := new(Recorder)
+	use(r)
+	code := m.Run()
+	if err := r.Write(name); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
 // Set is the pairs of one or many records.
 type Set map[State]map[Event]bool
 
