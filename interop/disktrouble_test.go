@@ -95,6 +95,7 @@ func TestFailingKernelDisk(t *testing.T) {
 		if err := block.ReadAt(p.Volume(0), buf, lost); err == nil {
 			t.Error("read of what nobody has succeeds")
 		}
+		p.wait("the kernel gives its disk up", kernelDiskless) // else the offer may overtake the news
 		// The kernel began a generation when replblk lost its disk, and has it on a disk that is
 		// gone: what replblk's own disk holds is older as far as anybody can tell.
 		if err := p.offer(0, p.disk); err == nil {
