@@ -57,7 +57,7 @@ func (m *mirror) options(o *Options) {
 func (e *end) spoken() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.sharing.spoke
+	return e.sharing.connected && e.sharing.spoke // since it was seen to be connected
 }
 
 // TestAnswerWaitsForTheOtherEnd: a change is answered when the other end has it, and not

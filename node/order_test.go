@@ -42,9 +42,7 @@ func TestOrderOfResyncs(t *testing.T) {
 		pairs[0][0].wait(t, "first resync", func(s state.State) bool { return s.Conn == state.SyncSource })
 		synctest.Wait()
 		for _, p := range pairs[1:] {
-			if s := p[0].State(0); s.Conn != state.PausedSyncS || !s.AftrIsp {
-				t.Errorf("a later one is %v", s)
-			}
+			p[0].wait(t, "a later one pauses", func(s state.State) bool { return s.Conn == state.PausedSyncS && s.AftrIsp })
 			p[1].wait(t, "the peer pauses", func(s state.State) bool { return s.Conn == state.PausedSyncT && s.PeerIsp })
 		}
 		for _, p := range pairs {

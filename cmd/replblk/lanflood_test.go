@@ -55,7 +55,11 @@ func TestAoEFlood(t *testing.T) {
 	if l.Frozen > time.Second {
 		t.Errorf("the client waited %v", l.Frozen)
 	}
-	r := a.waitFor("masked frames", func(r *control.Resource) bool { return r.AoE[0].Dropped["masked"] > 10000 })
+	// On a slow machine the buffer overruns even beside the client.
+	r := a.waitFor("masked frames", func(r *control.Resource) bool {
+		return r.AoE[0].Dropped["masked"] > 1000 && r.AoE[0].Dropped["masked"]+r.AoE[0].Links[0].Overruns > 10000
+	})
+	before := r.AoE[0].Links[0].Overruns
 	if last := r.AoE[0].Initiators; len(last) != 2 {
 		t.Errorf("initiators %+v", last)
 	}
@@ -63,7 +67,7 @@ func TestAoEFlood(t *testing.T) {
 	_ = a.cmd.Process.Signal(syscall.SIGSTOP)
 	stranger.flood(40000)
 	_ = a.cmd.Process.Signal(syscall.SIGCONT)
-	r = a.waitFor("overruns", func(r *control.Resource) bool { return r.AoE[0].Links[0].Overruns > 0 })
+	r = a.waitFor("overruns", func(r *control.Resource) bool { return r.AoE[0].Links[0].Overruns > before })
 	t.Logf("%d frames masked, %d lost at the full buffer", r.AoE[0].Dropped["masked"], r.AoE[0].Links[0].Overruns)
 	s.verify()
 

@@ -148,18 +148,26 @@ func (h *host) editRes(edit func(string) string) {
 	}
 }
 
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patient); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
 // waitForLog waits until the daemon has logged a text.
 func (h *host) waitForLog(text string) {
 	h.t.Helper()
-	for end := time.Now().Add(patient); ; time.Sleep(20 * time.Millisecond) {
-		log, _ := os.ReadFile(h.path(".log"))
-		if bytes.Contains(log, []byte(text)) {
-			return
-		}
-		if time.Now().After(end) {
-			h.t.Fatalf("%s: the log has no %q", h.name, text)
-		}
-	}
+	eventually(h.t, fmt.Sprintf("%s: the log has no %q", h.name, text), func() bool { return h.logged(text) })
+}
+
+// logged says whether the daemon has logged a text.
+func (h *host) logged(text string) bool {
+	log, _ := os.ReadFile(h.path(".log"))
+	return bytes.Contains(log, []byte(text))
 }
 
 func (h *host) disk() string { return h.path(".img") }
