@@ -132,7 +132,8 @@ func (t *Target) shareOnce() time.Duration {
 	if sh.unkept {
 		t.keepLocked()
 	}
-	tell := t.mode != Silent && !t.successor && (sh.untold || t.awaitedLocked())
+	// Also one that has said nothing yet, whom nobody waits for: its interface may come up late.
+	tell := t.mode != Silent && !t.successor && (sh.untold || sh.connected && sh.confirmed != t.generation)
 	sh.untold = false
 	due, late := t.dueLocked()
 	waiting, ports := len(sh.parked) > 0, t.ports
