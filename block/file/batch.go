@@ -104,11 +104,16 @@ func (f *File) transferRun(rs []*block.Request) bool {
 		iovs[i].SetLen(len(r.Data))
 		total += len(r.Data)
 	}
+	off := block.Bytes(rs[0].Sector)
 	trap := uintptr(unix.SYS_PREADV)
 	if rs[0].Op == block.Write {
 		trap = unix.SYS_PWRITEV
+		f.sectors.lock(off, int64(total))
+		defer f.sectors.unlock(off, int64(total))
+	} else {
+		f.sectors.rLock(off, int64(total))
+		defer f.sectors.rUnlock(off, int64(total))
 	}
-	off := block.Bytes(rs[0].Sector)
 	n, _, errno := unix.Syscall6(trap, uintptr(f.fd), uintptr(unsafe.Pointer(&iovs[0])), uintptr(len(rs)), uintptr(off), uintptr(off>>32), 0)
 	return errno == 0 && int(n) == total //nolint:gosec // at most inlineBytes
 }

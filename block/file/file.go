@@ -17,6 +17,11 @@
 // the first failure on every Flush and FUA write fails with the same error, and
 // the owner must treat the disk as gone.
 //
+// # Sectors
+//
+// A sector is read and written whole, as a disk does it, also where the page cache
+// would let a reader see half of a write in progress.
+//
 // # Direct I/O
 //
 // With O_DIRECT, requests that do not have the alignment that the backing needs
@@ -98,10 +103,11 @@ type File struct {
 
 	stored atomic.Pointer[extent] // see Allocation
 
-	policy policy
-	queue  queue
-	flush  flusher
-	ranges rangeLock
+	policy  policy
+	queue   queue
+	flush   flusher
+	ranges  rangeLock
+	sectors sectorLocks
 }
 
 // Open opens the file or block device at path and takes exclusive ownership of

@@ -101,6 +101,11 @@ func (f *File) chunk(off int64, n int) (start, end int64) {
 // preadFull reads all of p or fails; the end of the file is a failure, since
 // the range was checked against the size.
 func (f *File) preadFull(p []byte, off int64) error {
+	if !f.direct {
+		n := int64(len(p))
+		f.sectors.rLock(off, n)
+		defer f.sectors.rUnlock(off, n)
+	}
 	for len(p) > 0 {
 		n, err := unix.Pread(f.fd, p, off)
 		if err == unix.EINTR {
@@ -119,6 +124,11 @@ func (f *File) preadFull(p []byte, off int64) error {
 
 // pwriteFull writes all of p or fails.
 func (f *File) pwriteFull(p []byte, off int64, flags int) error {
+	if !f.direct {
+		n := int64(len(p))
+		f.sectors.lock(off, n)
+		defer f.sectors.unlock(off, n)
+	}
 	for len(p) > 0 {
 		n, err := f.pwrite(p, off, flags)
 		if errors.Is(err, unix.EINTR) {

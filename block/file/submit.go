@@ -9,8 +9,8 @@ import (
 	"github.com/replblk/replblk/block"
 )
 
-// Submit implements block.Device. Overlapping requests in flight at the same
-// time execute in any order.
+// Submit implements block.Device. Of overlapping requests in flight at the same
+// time any may come first; each sector is of one of them.
 func (f *File) Submit(r *block.Request) {
 	var c stopwatch
 	f.submit(r, &c)

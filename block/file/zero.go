@@ -2,6 +2,7 @@ package file
 
 import (
 	"errors"
+	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -40,12 +41,17 @@ func (f *File) zero(off, n int64, noHole bool) error {
 	return f.writeZeroes(inEnd, off+n-inEnd)
 }
 
-// zeroUnit is the granularity that fallocate insists on.
+// zeroUnit is the granularity that fallocate insists on. In the page cache it is a page:
+// a part of one would be zeroed under the eyes of readers.
 func (f *File) zeroUnit() int64 {
-	if f.blockDev {
+	switch {
+	case !f.direct:
+		return int64(max(f.geometry.LogicalBlock, uint32(os.Getpagesize())))
+	case f.blockDev:
 		return max(int64(f.geometry.LogicalBlock), int64(f.align))
+	default:
+		return int64(f.align)
 	}
-	return int64(f.align)
 }
 
 // inside returns the whole blocks within a range; start >= end if there are none.

@@ -1,0 +1,62 @@
+package file
+
+import "sync"
+
+// sectorLocks keep a reader from seeing a sector of which a part is written: the page
+// cache copies while it is read, and only a disk reads and writes whole sectors. They are
+// not needed for direct I/O.
+//
+// A lock covers every stripeCount-th stripe of the file, so that none is allocated.
+// Requests of different sectors that share one may run after each other, which nobody can
+// tell.
+type sectorLocks [stripeCount]struct {
+	sync.RWMutex
+	_ [64 - 24]byte // a cache line each
+}
+
+const (
+	stripeBytes = 64 << 10
+	stripeCount = 256
+)
+
+// stripes returns the first lock of [off, off+n) and the one past the last, which is past
+// the end of the table if the range goes on at its beginning.
+func stripes(off, n int64) (first, past int) {
+	s, e := off/stripeBytes, (off+n+stripeBytes-1)/stripeBytes
+	first = int(s % stripeCount)
+	return first, first + int(min(e-s, stripeCount))
+}
+
+// lock takes the locks of a range, always in the order of the table.
+func (l *sectorLocks) lock(off, n int64) {
+	first, past := stripes(off, n)
+	for i := range past - stripeCount {
+		l[i].Lock()
+	}
+	for i := first; i < min(past, stripeCount); i++ {
+		l[i].Lock()
+	}
+}
+
+func (l *sectorLocks) unlock(off, n int64) {
+	for i, past := stripes(off, n); i < past; i++ {
+		l[i%stripeCount].Unlock()
+	}
+}
+
+// rLock is lock for readers.
+func (l *sectorLocks) rLock(off, n int64) {
+	first, past := stripes(off, n)
+	for i := range past - stripeCount {
+		l[i].RLock()
+	}
+	for i := first; i < min(past, stripeCount); i++ {
+		l[i].RLock()
+	}
+}
+
+func (l *sectorLocks) rUnlock(off, n int64) {
+	for i, past := stripes(off, n); i < past; i++ {
+		l[i%stripeCount].RUnlock()
+	}
+}

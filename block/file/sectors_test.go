@@ -1,0 +1,82 @@
+package file
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/replblk/replblk/block"
+)
+
+// Clients that write and read one sector at once see one write or the other, also where
+// the page cache copies while it is read.
+func TestSectorsAreWhole(t *testing.T) {
+	ways := map[string]func(f *File, r *block.Request){
+		"alone":   func(f *File, r *block.Request) { f.Submit(r) },
+		"batches": func(f *File, r *block.Request) { f.SubmitBatch([]*block.Request{r, neighbour(r)}) },
+	}
+	for name, submit := range ways {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, tempFile(t, "/dev/shm", 1<<20), Options{Direct: DirectOff, Inline: InlineAlways})
+			var wg sync.WaitGroup
+			end := time.Now().Add(300 * time.Millisecond)
+			for id := range 4 {
+				wg.Go(func() {
+					for i := byte(0); time.Now().Before(end); i++ {
+						writeAndRead(t, f, submit, byte(id)<<6|i>>2)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// neighbour is a request for the sector after that of r.
+func neighbour(r *block.Request) *block.Request {
+	return &block.Request{Op: r.Op, Sector: r.Sector + 1, Sectors: 1, Data: make([]byte, block.SectorSize), Done: func(*block.Request) {}}
+}
+
+func writeAndRead(t *testing.T, f *File, submit func(*File, *block.Request), fill byte) {
+	p := bytes.Repeat([]byte{fill}, block.SectorSize)
+	for _, op := range []block.Op{block.Write, block.Read} {
+		done := make(chan error, 1)
+		submit(f, &block.Request{Op: op, Sector: 8, Sectors: 1, Data: p, Done: func(r *block.Request) { done <- r.Err }})
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := bytes.Count(p, p[:1]); n != len(p) {
+		t.Errorf("a sector of which %d bytes are %#x", n, p[0])
+	}
+}
+
+func TestStripes(t *testing.T) {
+	for _, c := range []struct {
+		off, n      int64
+		first, past int
+	}{
+		{0, 512, 0, 1},
+		{stripeBytes - 512, 1024, 0, 2},
+		{3 * stripeBytes, stripeBytes, 3, 4},
+		{(stripeCount + 3) * stripeBytes, 4096, 3, 4},
+		{(stripeCount - 1) * stripeBytes, 2 * stripeBytes, stripeCount - 1, stripeCount + 1},
+		{512, stripeCount * stripeBytes, 0, stripeCount},
+		{stripeBytes, 4 * stripeCount * stripeBytes, 1, stripeCount + 1},
+		{0, 0, 0, 0},
+	} {
+		if first, past := stripes(c.off, c.n); first != c.first || past != c.past {
+			t.Errorf("stripes(%d, %d) = %d, %d, want %d, %d", c.off, c.n, first, past, c.first, c.past)
+		}
+	}
+	var l sectorLocks
+	l.lock(200*stripeBytes, 100*stripeBytes) // around the end of the table
+	if l[0].TryRLock() || l[43].TryRLock() || !l[44].TryRLock() || !l[199].TryLock() || l[200].TryLock() {
+		t.Error("not the locks of the range")
+	}
+	l.unlock(200*stripeBytes, 100*stripeBytes)
+	if !l[0].TryLock() || !l[255].TryLock() {
+		t.Error("not given back")
+	}
+}
