@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -33,21 +34,26 @@ func TestSectorsAreWhole(t *testing.T) {
 	}
 }
 
-// neighbour is a request for the sector after that of r.
+// many sectors are copied at once, so that a reader often meets a writer.
+const many = 64
+
+// neighbour is a request for the sectors after those of r.
 func neighbour(r *block.Request) *block.Request {
-	return &block.Request{Op: r.Op, Sector: r.Sector + 1, Sectors: 1, Data: make([]byte, block.SectorSize), Done: func(*block.Request) {}}
+	return &block.Request{Op: r.Op, Sector: r.Sector + many, Sectors: many, Data: make([]byte, len(r.Data)), Done: func(*block.Request) {}}
 }
 
 func writeAndRead(t *testing.T, f *File, submit func(*File, *block.Request), fill byte) {
-	p := bytes.Repeat([]byte{fill}, block.SectorSize)
+	p := bytes.Repeat([]byte{fill}, many*block.SectorSize)
 	for _, op := range []block.Op{block.Write, block.Read} {
 		done := make(chan error, 1)
-		submit(f, &block.Request{Op: op, Sector: 8, Sectors: 1, Data: p, Done: func(r *block.Request) { done <- r.Err }})
+		submit(f, &block.Request{Op: op, Sector: 8, Sectors: many, Data: p, Done: func(r *block.Request) { done <- r.Err }})
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}
-	if n := bytes.Count(p, p[:1]); n != len(p) {
-		t.Errorf("a sector of which %d bytes are %#x", n, p[0])
+	for sector := range slices.Chunk(p, block.SectorSize) {
+		if n := bytes.Count(sector, sector[:1]); n != len(sector) {
+			t.Errorf("a sector of which %d bytes are %#x", n, sector[0])
+		}
 	}
 }
