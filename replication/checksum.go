@@ -51,7 +51,7 @@ func (v *volume) requestUnit() uint64 {
 // startChecksum reads blocks that were locked for their checksum.
 func (v *volume) startChecksum(s span) {
 	i := v.r.peer.alloc()
-	v.r.peer.list[i] = peerReq{kind: peerChecksum, op: OpRead, vol: v, sector: s.start, size: uint32((s.end - s.start) << 9),
+	v.r.peer.list[i] = peerReq{kind: peerChecksum, op: OpRead, vol: v, sector: s.start, size: uint32(s.sectors() << 9),
 		owner: s.owner, sum: v.rs.csums}
 	v.peerIO(i)
 }
@@ -64,8 +64,8 @@ func (v *volume) checksummed(i uint32, digest []byte) {
 	switch {
 	case !ok || p.orphan || s.owner != p.owner || !r.conn.established(): // the resync it belonged to is over
 	case p.failed:
-		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
-		v.rs.rate.answered += s.end - s.start
+		v.rs.failed += bitsFor(s.sectors())
+		v.rs.rate.answered += s.sectors()
 		v.settleRequest(s)
 	default:
 		off := r.open(wire.CmdCsumRSRequest, v.num, wire.BlockRequestSize+uint32(len(digest)))
@@ -92,7 +92,7 @@ func (v *volume) decodeRead(ev *Event) (q wire.BlockRequest, digest []byte, ok b
 // inSyncAlready tells the target that its blocks are as they should be.
 func (v *volume) inSyncAlready(p *peerReq) {
 	v.markIn(p.sector, p.sectors())
-	v.rs.same += (p.sectors() + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+	v.rs.same += bitsFor(p.sectors())
 	v.sendAck(wire.CmdRSIsInSync, p.sector, p.blockID, p.size)
 	v.sourceEnd()
 }

@@ -182,9 +182,8 @@ func (v *volume) skipBusy(bit uint64) uint64 {
 		from := bit
 		for _, list := range [...][]span{v.rs.busy, v.active, v.rs.writing} {
 			for i := range list {
-				s := &list[i]
-				if s.start < (bit+1)*bitmap.SectorsPerBit && bit*bitmap.SectorsPerBit < s.end {
-					bit = (s.end + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+				if s := &list[i]; s.overlaps(bit*bitmap.SectorsPerBit, (bit+1)*bitmap.SectorsPerBit) {
+					bit = bitsFor(s.end)
 				}
 			}
 		}
@@ -234,7 +233,7 @@ func (v *volume) requestBlocks(first, n uint64) {
 // requested finds an outstanding request by its range.
 func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
 	for _, s := range rs.reqs {
-		if s.start == sector && s.end-s.start == uint64(size)>>9 {
+		if s.start == sector && s.sectors() == uint64(size)>>9 {
 			return s, true
 		}
 	}
@@ -244,7 +243,7 @@ func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
 // settleRequest forgets a request.
 func (v *volume) settleRequest(s span) {
 	v.rs.reqs = without(v.rs.reqs, s.owner)
-	v.rs.asked -= bitsFor(s.end - s.start)
+	v.rs.asked -= bitsFor(s.sectors())
 	v.rs.busy = without(v.rs.busy, s.owner)
 	v.r.restless = true
 }
@@ -275,7 +274,7 @@ func (v *volume) resynced(sector uint64, size uint32, buf BufID) bool {
 		r.free(buf)
 		return false
 	}
-	v.rs.rate.answered += s.end - s.start
+	v.rs.rate.answered += s.sectors()
 	op := OpWrite
 	if buf == 0 {
 		op = OpZeroes
@@ -326,7 +325,7 @@ func (v *volume) resyncWritten(i uint32) {
 	case !ok: // the resync it belonged to is over
 	case p.failed:
 		v.sendAck(wire.CmdNegAck, p.sector, wire.ResyncID, p.size)
-		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.rs.failed += bitsFor(s.sectors())
 		v.settleRequest(s)
 	default:
 		v.rs.written = append(v.rs.written, s)
@@ -365,8 +364,8 @@ func (v *volume) resyncFlushed(err DiskError) {
 func (v *volume) resyncDurable() {
 	rs := &v.rs
 	for _, s := range rs.flushing {
-		v.markIn(s.start, s.end-s.start)
-		v.sendAck(wire.CmdRSWriteAck, s.start, wire.ResyncID, uint32((s.end-s.start)<<9))
+		v.markIn(s.start, s.sectors())
+		v.sendAck(wire.CmdRSWriteAck, s.start, wire.ResyncID, uint32(s.sectors()<<9))
 		v.settleRequest(s)
 	}
 	rs.flushing = rs.flushing[:0]
@@ -386,13 +385,13 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 		return false
 	}
 	if cmd == wire.CmdRSIsInSync {
-		v.rs.same += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
-		v.markIn(s.start, s.end-s.start)
+		v.rs.same += bitsFor(s.sectors())
+		v.markIn(s.start, s.sectors())
 	}
 	if cmd == wire.CmdNegRSDReply {
-		v.rs.failed += (s.end - s.start + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.rs.failed += bitsFor(s.sectors())
 	}
-	v.rs.rate.answered += s.end - s.start
+	v.rs.rate.answered += s.sectors()
 	v.settleRequest(s)
 	return true
 }

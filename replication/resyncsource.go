@@ -3,7 +3,6 @@ package replication
 import (
 	"bytes"
 
-	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -77,7 +76,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	switch {
 	case p.orphan || !r.conn.established():
 	case p.failed:
-		v.rs.failed += (p.sectors() + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+		v.rs.failed += bitsFor(p.sectors())
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
 	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS && !v.endedFirst():
 	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
@@ -115,7 +114,7 @@ func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
 		if ok {
 			v.markIn(p.Sector, uint64(p.Size)>>9)
 		} else {
-			v.rs.failed += (end - p.Sector + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
+			v.rs.failed += bitsFor(end - p.Sector)
 		}
 		v.sourceEnd()
 		return true

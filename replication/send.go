@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -135,8 +134,3 @@ func (v *volume) sendAck(cmd wire.Command, sector, blockID uint64, size uint32) 
 
 // limit returns how many sectors of data the disk has room for.
 func (d *disk) limit() uint64 { return min(d.layout.DataSectors, d.info.BackingSectors) }
-
-// bits returns the number of bits for a volume of n sectors.
-func bitsFor(sectors uint64) uint64 {
-	return (sectors + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
-}
