@@ -2,7 +2,6 @@ package replication
 
 import (
 	"github.com/replblk/replblk/bitmap"
-	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
 
@@ -117,10 +116,8 @@ func (v *volume) deallocated(ev *Event) bool {
 	if !decode(ev.Cmd, ev.Body, &d) || !v.inside(d.Sector, d.Size) {
 		return false
 	}
-	if v.st.Conn == state.SyncTarget || v.st.Conn == state.PausedSyncT {
-		if !v.thin(d.Size) {
-			return false
-		}
+	if v.st.Conn.ResyncTarget() && !v.thin(d.Size) {
+		return false
 	}
 	return v.resynced(d.Sector, d.Size, 0)
 }

@@ -264,7 +264,7 @@ func (v *volume) resyncReply(ev *Event) bool {
 // resynced writes blocks that were asked for. Without a buffer they are zeroes.
 func (v *volume) resynced(sector uint64, size uint32, buf BufID) bool {
 	r := v.r
-	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT || !v.writesLocally() {
+	if !v.st.Conn.ResyncTarget() || !v.writesLocally() {
 		v.sendAck(wire.CmdNegAck, sector, wire.ResyncID, size) // the resync was aborted meanwhile
 		r.free(buf)
 		return true
@@ -377,7 +377,7 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 	if v.st.Conn == state.VerifyS && cmd == wire.CmdNegRSDReply {
 		return v.sumRefused(p)
 	}
-	if v.st.Conn != state.SyncTarget && v.st.Conn != state.PausedSyncT {
+	if !v.st.Conn.ResyncTarget() {
 		return true
 	}
 	s, ok := v.rs.requested(p.Sector, p.Size)
@@ -410,8 +410,7 @@ func (v *volume) resyncEnd() {
 // targetFinishing says whether the end of a resync is still being settled. A pause in the
 // meantime does not stop it: there is nothing left to copy.
 func (v *volume) targetFinishing() bool {
-	c := v.st.Conn
-	return (c == state.SyncTarget || c == state.PausedSyncT) && v.rs.finishing && v.disk != nil && !v.disk.failed
+	return v.st.Conn.ResyncTarget() && v.rs.finishing && v.disk != nil && !v.disk.failed
 }
 
 // sealTarget makes the result of the resync durable before anybody hears of it: the

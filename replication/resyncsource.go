@@ -78,7 +78,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	case p.failed:
 		v.rs.failed += bitsFor(p.sectors())
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
-	case v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS && !v.endedFirst():
+	case !v.st.Conn.ResyncSource() && !v.endedFirst():
 	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
 		v.inSyncAlready(p)
 	case p.thin && ev.Zero:
@@ -100,7 +100,7 @@ func (v *volume) endedFirst() bool {
 // resyncAck: the target has written a block, or failed to. An ack for a block that was
 // not sent would clear bits of blocks that differ, so it ends the connection.
 func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
-	if v.st.Conn != state.SyncSource && v.st.Conn != state.PausedSyncS {
+	if !v.st.Conn.ResyncSource() {
 		return true // the resync was aborted meanwhile
 	}
 	end := p.Sector + uint64(p.Size)>>9
@@ -133,8 +133,7 @@ func (v *volume) targetReportsEnd() {
 // have failed: it has asked for them, so it was the target, and it is not any more. What is
 // different still is left to the next connection.
 func (v *volume) targetGivesUp(peer state.Conn, disk state.Disk) bool {
-	c := v.st.Conn
-	if c != state.SyncSource && c != state.PausedSyncS || peer != state.Connected || disk != state.Inconsistent || v.rs.failed == 0 || v.disk == nil {
+	if !v.st.Conn.ResyncSource() || peer != state.Connected || disk != state.Inconsistent || v.rs.failed == 0 || v.disk == nil {
 		return false
 	}
 	v.rs.failed = max(v.rs.failed, v.disk.bm.Weight())
@@ -157,8 +156,7 @@ func (v *volume) sourceEnd() {
 // writes of the application may have settled what the target has asked for already, but it
 // waits for its answer, and would for ever if the resync ended here.
 func (v *volume) sourceCounts() bool {
-	return v.r.session().Version < 96 && (v.st.Conn == state.SyncSource || v.st.Conn == state.PausedSyncS) &&
-		len(v.rs.busy) == 0 && len(v.rs.blocked) == 0
+	return v.r.session().Version < 96 && v.st.Conn.ResyncSource() && len(v.rs.busy) == 0 && len(v.rs.blocked) == 0
 }
 
 // sealSource writes the bitmap before the UUIDs say that it is not needed.
@@ -169,8 +167,7 @@ func (v *volume) sealSource() {
 }
 
 func (v *volume) sourceFinishing() bool {
-	c := v.st.Conn
-	return (c == state.SyncSource || c == state.PausedSyncS) && v.rs.finishing && v.disk != nil
+	return v.st.Conn.ResyncSource() && v.rs.finishing && v.disk != nil
 }
 
 // sourceFinished takes the new state. The source does not report it: the target knows.

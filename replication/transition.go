@@ -135,7 +135,7 @@ func (v *volume) afterConn(old, now state.State) {
 	if now.Conn == state.Ahead && old.Conn != state.Ahead { // 15
 		v.sendState()
 	}
-	if now.Conn == state.Behind && (old.Conn == state.SyncSource || old.Conn == state.PausedSyncS) && v.disk != nil {
+	if now.Conn == state.Behind && old.Conn.ResyncSource() && v.disk != nil {
 		v.endAdopted()
 	}
 	if old.Disk < state.UpToDate && old.Conn >= state.SyncSource && now.Conn == state.Connected && now.Disk > state.Failed { // 22

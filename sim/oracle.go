@@ -99,7 +99,7 @@ func (o *oracle) changed(n *node, old, now state.State) {
 		o.current[other] = o.current[other] && o.replicating(now)
 		o.current[n.id] = o.current[n.id] && now.Disk == state.UpToDate
 	}
-	if now.Conn == state.SyncSource && old.Conn != state.SyncSource && old.Conn != state.PausedSyncS {
+	if now.Conn == state.SyncSource && !old.Conn.ResyncSource() {
 		o.resync(n.id)
 	}
 	o.observe()

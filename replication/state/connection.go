@@ -55,9 +55,13 @@ func (c Conn) Lost() bool { return c >= Timeout && c <= TearDown }
 
 // Resync says whether a resync is running or paused. The verify states lie
 // numerically between but are not resync states.
-func (c Conn) Resync() bool {
-	return c == SyncSource || c == SyncTarget || c == PausedSyncS || c == PausedSyncT
-}
+func (c Conn) Resync() bool { return c.ResyncSource() || c.ResyncTarget() }
+
+// ResyncSource says whether this node is the source of a resync that is running or paused.
+func (c Conn) ResyncSource() bool { return c == SyncSource || c == PausedSyncS }
+
+// ResyncTarget says whether this node is the target of a resync that is running or paused.
+func (c Conn) ResyncTarget() bool { return c == SyncTarget || c == PausedSyncT }
 
 // Verify says whether an online verify is running.
 func (c Conn) Verify() bool { return c == VerifyS || c == VerifyT }

@@ -108,7 +108,7 @@ func CheckState(s State, r Rules) Result {
 // refusesOutdated says whether a node in this connection state vouches for its
 // own data.
 func refusesOutdated(c Conn) bool {
-	return c == Connected || c == WFBitMapS || c == SyncSource || c == PausedSyncS
+	return c == Connected || c == WFBitMapS || c.ResyncSource()
 }
 
 // CheckSoft judges the way between two states by the rules that only wishes must
