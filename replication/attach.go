@@ -29,8 +29,7 @@ func (v *volume) attach(a *Attach) {
 	sb := a.Superblock
 	if sb.Flags.Has(metadata.WasUpToDate) && !sb.Flags.Has(metadata.Consistent) {
 		// Nothing writes that. To believe the second would make it a target of older data (M08).
-		v.r.note(v, NoteFlags)
-		v.r.fx.add(FxDetached).Vol = v.num
+		v.refuseDisk(NoteFlags)
 		return
 	}
 	found := sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
@@ -38,19 +37,16 @@ func (v *volume) attach(a *Attach) {
 	if v.lacksSeen(sb.UUIDs.Current()) {
 		// Before the peer hears of it: it would take these for the data that are in use, and
 		// refuse its own disk.
-		v.r.note(v, NoteStale)
-		v.r.fx.add(FxDetached).Vol = v.num
+		v.refuseDisk(NoteStale)
 		return
 	}
 	d := &disk{sb: sb, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}
 	if !v.makeLog(d) {
-		v.r.note(v, NoteMetaError)
-		v.r.fx.add(FxDetached).Vol = v.num
+		v.refuseDisk(NoteMetaError)
 		return
 	}
 	if d.limit() < sb.LASizeSectors && found.Disk > metadata.DiskInconsistent {
-		v.r.note(v, NoteShrink)
-		v.r.fx.add(FxDetached).Vol = v.num
+		v.refuseDisk(NoteShrink)
 		return
 	}
 	v.disk = d
@@ -78,6 +74,12 @@ func (v *volume) attach(a *Attach) {
 	if v.st.Conn >= state.Connected {
 		v.peerUUIDs = peerUUIDs{}
 	}
+}
+
+// refuseDisk gives a disk back that cannot be attached, and says why.
+func (v *volume) refuseDisk(n Note) {
+	v.r.note(v, n)
+	v.r.fx.add(FxDetached).Vol = v.num
 }
 
 // lacksSeen says whether a disk with a generation cannot be attached because an application,
