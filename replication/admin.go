@@ -169,7 +169,7 @@ func (r *Resource) promote(c command) {
 	if c.next == 0 && !c.agreed && c.tries == 0 && r.conn.established() && r.conn.gotProtocol {
 		r.ping() // a dead peer should be noticed now rather than later
 	}
-	if r.conn.draining || r.conn.closing {
+	if r.conn.ending() {
 		r.later(c) // writes of the old connection are still on their way to the disk
 		return
 	}

@@ -81,6 +81,13 @@ type pongAction struct {
 // established says whether packets other than those of the handshake may be sent.
 func (c *connection) established() bool { return c.phase == phaseUp && !c.closing && c.paramsSent }
 
+// live says whether there are sockets, and no end to them was decided on.
+func (c *connection) live() bool { return c.phase != phaseDown && !c.closing }
+
+// ending says whether something of a connection that was given up is left: its sockets, or
+// requests of the peer that are still on the disk.
+func (c *connection) ending() bool { return c.closing || c.draining }
+
 // open starts a packet in the arena: the header for length bytes of payload.
 func (r *Resource) open(cmd wire.Command, vol uint16, length uint32) int {
 	off := len(r.fx.Buf)
@@ -304,7 +311,7 @@ func (r *Resource) connTick() {
 	if c.closeAt != 0 && r.now >= c.closeAt {
 		r.shut()
 	}
-	if c.phase == phaseDown || c.closing {
+	if !c.live() {
 		return
 	}
 	if c.phase != phaseUp {

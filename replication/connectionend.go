@@ -6,7 +6,7 @@ import "github.com/replblk/replblk/replication/state"
 // driver reports that nothing refers to it any more.
 func (r *Resource) lose(cause state.Conn, n Note) {
 	c := &r.conn
-	if c.phase == phaseDown || c.closing {
+	if !c.live() {
 		return
 	}
 	if n != NoteNone {
@@ -46,7 +46,7 @@ func (r *Resource) part(n Note) {
 // It returns false if it is on its way out already.
 func (r *Resource) leave(cause state.Conn) bool {
 	c := &r.conn
-	if c.phase == phaseDown || c.closing {
+	if !c.live() {
 		return false
 	}
 	c.closing = true

@@ -23,7 +23,7 @@ func (r *Resource) disconnect(c command) {
 		r.reply(c.Token, state.Success)
 	case k.state == state.StandAlone:
 		r.reply(c.Token, state.AlreadyStandAlone)
-	case k.draining || k.closing:
+	case k.ending():
 		k.giveUp, c.agreed = true, true
 		r.later(c)
 	case !k.established() || c.Force:

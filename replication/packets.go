@@ -18,7 +18,7 @@ func decode(cmd wire.Command, body []byte, p decoder) bool {
 // packet handles a packet of the peer. Any violation ends the connection.
 func (r *Resource) packet(ev *Event) {
 	c := &r.conn
-	if ev.Gen != c.gen || c.phase == phaseDown || c.closing {
+	if ev.Gen != c.gen || !c.live() {
 		r.free(ev.Buf)
 		return
 	}

@@ -12,7 +12,7 @@ import "github.com/replblk/replblk/replication/state"
 func (r *Resource) repair(c command) {
 	k := &r.conn
 	switch {
-	case r.change != nil || k.closing || k.draining:
+	case r.change != nil || k.ending():
 		c.tries-- // giving up half way would leave the nodes apart
 		r.later(c)
 	case c.asked && !k.established():
