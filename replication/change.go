@@ -103,10 +103,9 @@ func (v *volume) changeRequested(p wire.StateChangeRequest) bool {
 	if want.Conn == state.TearDown {
 		return r.tearDown(wire.CmdStateChgReply, mask, val)
 	}
-	// A resync of new space is about to start, and during a verify no size is taken; of a disk
-	// that is being attached nobody knows yet what it is worth, the question is older than that.
+	// A resync of new space is about to start, and during a verify no size is taken.
 	begins := startingSync(want.Conn) || want.Conn.Verify() && !v.st.Conn.Verify()
-	if begins && (v.sizeInDoubt() || v.st.Disk == state.Attaching || v.st.Disk == state.Negotiating) {
+	if begins && v.sizeInDoubt() {
 		r.sendChangeReply(wire.CmdStateChgReply, v.num, state.InTransientState)
 		return true
 	}

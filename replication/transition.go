@@ -38,10 +38,11 @@ func (v *volume) check(want state.State) (state.State, state.Result) {
 	return state.Next(v.st, want, false, v.rules(), v.neg)
 }
 
-// undecidedFor says whether a wish must wait for the peer's opinion of a disk that has just been
-// attached: the connection states that it is about would take the disk for UpToDate.
+// undecidedFor says whether a wish of either node must wait for the peer's opinion of a disk that
+// has just been attached: the connection states that it is about would take the disk for
+// UpToDate.
 func (v *volume) undecidedFor(want state.State) bool {
-	return v.st.Disk == state.Negotiating && (want.Conn.Verify() || startingSync(want.Conn))
+	return (v.st.Disk == state.Attaching || v.st.Disk == state.Negotiating) && (want.Conn.Verify() || startingSync(want.Conn))
 }
 
 func (v *volume) apply(want state.State, hard bool) state.Result {
