@@ -142,7 +142,7 @@ func (v *volume) targetGivesUp(peer state.Conn, disk state.Disk) bool {
 }
 
 // sourceEnd ends the resync at the source when the target has reported its end and every
-// block is confirmed. Before version 96 each node counts for itself.
+// block is confirmed. Before version 96 each node counts for itself, if there is anything to count.
 func (v *volume) sourceEnd() {
 	rs := &v.rs
 	if !rs.notified && !v.sourceCounts() || rs.finishing || v.disk == nil || v.disk.bm.Weight() > rs.failed {
@@ -155,8 +155,13 @@ func (v *volume) sourceEnd() {
 // sourceCounts says whether the source may find by itself that nothing is left to copy. The
 // writes of the application may have settled what the target has asked for already, but it
 // waits for its answer, and would for ever if the resync ended here.
+//
+// If there was nothing to copy from the start, nothing shows that the target has begun, and its
+// disk may hang. A source that was done would call it UpToDate, hear from it that it is
+// Inconsistent, and write on without it. So the target says when it is done, as with any
+// version (spec 9.5, step 4).
 func (v *volume) sourceCounts() bool {
-	return v.r.session().Version < 96 && v.st.Conn.ResyncSource() && len(v.rs.busy) == 0 && len(v.rs.blocked) == 0
+	return v.r.session().Version < 96 && v.st.Conn.ResyncSource() && v.rs.total > 0 && len(v.rs.busy) == 0 && len(v.rs.blocked) == 0
 }
 
 // sealSource writes the bitmap before the UUIDs say that it is not needed.
