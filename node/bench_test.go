@@ -8,6 +8,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/internal/mdtool"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication"
@@ -50,7 +51,7 @@ func fileHost(b *testing.B, name, local, peer string) *Resource {
 
 func filePair(b *testing.B) *Resource {
 	b.Helper()
-	pa, pb := freePort(b), freePort(b)
+	pa, pb := loopback.Address(), loopback.Address()
 	x, y := &host{Resource: fileHost(b, "a", pa, pb)}, &host{Resource: fileHost(b, "b", pb, pa)}
 	x.do(b, replication.Admin{Kind: replication.AdminPrimary, Force: true})
 	x.do(b, replication.Admin{Kind: replication.AdminConnect})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -15,22 +14,13 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/node/transport"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
 
 const testSectors = 1 << 15 // 16 MiB
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 func testLog() *slog.Logger {
 	if os.Getenv("NODE_TEST_LOG") != "" {
@@ -141,7 +131,7 @@ func TestDriverReplicates(t *testing.T) {
 	for name, tt := range map[string]struct {
 		net  transport.Network
 		a, b string
-	}{"tcp": {&transport.TCP{}, freePort(t), freePort(t)}, "memory": {&transport.Memory{}, "a", "b"}} {
+	}{"tcp": {&transport.TCP{}, loopback.Address(), loopback.Address()}, "memory": {&transport.Memory{}, "a", "b"}} {
 		t.Run(name, func(t *testing.T) {
 			a, b := mirrorPair(t, tt.net, tt.a, tt.b)
 			image := make([]byte, testSectors*512)
@@ -165,7 +155,7 @@ func TestDriverReplicates(t *testing.T) {
 // TestDriverBothWays lets both nodes write, which needs the two directions of both
 // sockets and both roles of every goroutine at once.
 func TestDriverBothWays(t *testing.T) {
-	a, b := mirrorPair(t, &transport.TCP{}, freePort(t), freePort(t))
+	a, b := mirrorPair(t, &transport.TCP{}, loopback.Address(), loopback.Address())
 	var wg sync.WaitGroup
 	for i, m := range []*mirror{a, b} {
 		wg.Go(func() {
@@ -431,7 +421,7 @@ func TestHandlerExit(t *testing.T) {
 }
 
 func BenchmarkWriteQD1(b *testing.B) {
-	x, y := mirrorPair(b, &transport.TCP{}, freePort(b), freePort(b))
+	x, y := mirrorPair(b, &transport.TCP{}, loopback.Address(), loopback.Address())
 	p := make([]byte, 4096)
 	done := make(chan struct{}, 1)
 	r := &block.Request{Op: block.Write, Sectors: 8, Data: p, Done: func(*block.Request) { done <- struct{}{} }}
@@ -445,7 +435,7 @@ func BenchmarkWriteQD1(b *testing.B) {
 }
 
 func BenchmarkWriteQD64(b *testing.B) {
-	x, y := mirrorPair(b, &transport.TCP{}, freePort(b), freePort(b))
+	x, y := mirrorPair(b, &transport.TCP{}, loopback.Address(), loopback.Address())
 	free := make(chan *block.Request, 64)
 	for i := range 64 {
 		free <- &block.Request{Op: block.Write, Sector: uint64(i * 8), Sectors: 8, Data: make([]byte, 4096), Done: func(r *block.Request) { free <- r }}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/internal/mdtool"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/node/transport"
@@ -179,7 +180,7 @@ func (h *host) compare(t testing.TB, image []byte) {
 }
 
 func TestPairTCP(t *testing.T) {
-	a, b := pair(t, nil, freePort(t), freePort(t))
+	a, b := pair(t, nil, loopback.Address(), loopback.Address())
 	image := make([]byte, a.dataSectors()*512)
 	scribble(t, a.Volume(0), 1, 500, image)
 	got := make([]byte, len(image))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -15,7 +16,7 @@ import (
 func TestOldVersion(t *testing.T) {
 	for _, version := range []int{87, 96} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			addrA, addrB := freePort(t), freePort(t)
+			addrA, addrB := loopback.Address(), loopback.Address()
 			old := pairConfig(addrB, addrA)
 			old.Core.MaxVersion = version
 			a, b := newHost(t, pairConfig(addrA, addrB), nil, newDisk(t), "a"), newHost(t, old, nil, newDisk(t), "b")

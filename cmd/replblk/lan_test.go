@@ -65,7 +65,7 @@ func ip(t *testing.T, args string) {
 func (n lan) pair(t *testing.T, more string) (a, b *host) {
 	t.Helper()
 	a, b = newPair(t, pairOptions{net: "ping-int 1; ping-timeout 5;", rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
-	loopback := regexp.MustCompile(`(on (\w) \{ address )127\.0\.0\.1:\d+`)
+	own := regexp.MustCompile(`(on (\w) \{ address )127\.\S+:\d+`)
 	for _, h := range []*host{a, b} {
 		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
 		conf, err := os.ReadFile(h.path(".conf"))
@@ -76,8 +76,8 @@ func (n lan) pair(t *testing.T, more string) (a, b *host) {
 			t.Fatal(err)
 		}
 		h.editRes(func(s string) string {
-			return loopback.ReplaceAllStringFunc(s, func(m string) string {
-				sub := loopback.FindStringSubmatch(m)
+			return own.ReplaceAllStringFunc(s, func(m string) string {
+				sub := own.FindStringSubmatch(m)
 				return sub[1] + map[string]string{"a": "10.9.0.1:7789", "b": "10.9.0.2:7789"}[sub[2]]
 			})
 		})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/internal/control"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/internal/nbdclient"
 )
 
@@ -71,7 +72,7 @@ func newPair(t *testing.T, o pairOptions) (a, b *host) {
 	a, b = &host{t: t, dir: dir, name: "a"}, &host{t: t, dir: dir, name: "b"}
 	res := "resource r0 {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; " + o.net + " }\n disk { " + o.disk + " }\n"
 	for _, h := range []*host{a, b} {
-		res += fmt.Sprintf(" on %s { address 127.0.0.1:%d; disk %q; }\n", h.name, freePort(t), h.disk())
+		res += fmt.Sprintf(" on %s { address %s; disk %q; }\n", h.name, loopback.Address(), h.disk())
 		if err := os.WriteFile(h.disk(), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}

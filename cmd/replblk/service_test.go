@@ -6,18 +6,19 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/replblk/replblk/internal/loopback"
 )
 
 // The daemon tells systemd when it is ready and when it stops, and serves metrics in
 // between. SIGHUP does not end it.
 func TestService(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	addr := loopback.Address()
 	a, _ := newPair(t, pairOptions{rest: "metrics { listen \"" + addr + "\"; }\n"})
 	notes, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: a.path(".notify"), Net: "unixgram"})
 	if err != nil {

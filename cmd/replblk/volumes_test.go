@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/replblk/replblk/internal/control"
+	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/internal/nbdclient"
 )
 
@@ -47,7 +48,7 @@ func volumesPair(t *testing.T) (a, b *host) {
 	a, b = newPair(t, pairOptions{})
 	res := "resource r0 {\n net { connect-int 1; }\n"
 	for _, h := range []*host{a, b} {
-		res += fmt.Sprintf(" on %s { address 127.0.0.1:%d;\n", h.name, freePort(t))
+		res += fmt.Sprintf(" on %s { address %s;\n", h.name, loopback.Address())
 		for n := range volumes {
 			if err := os.WriteFile(h.volumeDisk(n), nil, 0o600); err != nil {
 				t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/internal/control"
+	"github.com/replblk/replblk/internal/loopback"
 )
 
 // switchTimeout is how long the news of a demotion may take.
@@ -51,10 +51,7 @@ func NewPair(ctx context.Context, o Options) (*Pair, error) {
 	for i, name := range []string{"a", "b"} {
 		p.Hosts[i] = &Host{Name: name, dir: o.Dir, binary: o.Binary}
 		if addr[i] = o.Address[i]; addr[i] == "" {
-			var err error
-			if addr[i], err = freeAddress(); err != nil {
-				return nil, err
-			}
+			addr[i] = loopback.Address()
 		}
 		dial[i] = addr[i]
 	}
@@ -118,16 +115,6 @@ func (p *Pair) Chosen() string {
 
 // Pardon makes the witness forget who was fenced. The nodes must be in sync.
 func (p *Pair) Pardon() error { return os.RemoveAll(p.claim()) }
-
-// freeAddress finds a port of the loopback interface that nobody uses.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	addr := l.Addr().String()
-	return addr, l.Close()
-}
 
 // Begin starts both daemons and declares the empty disks equal.
 func (p *Pair) Begin(ctx context.Context) error {

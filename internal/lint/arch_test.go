@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"internal/buffer":    nil,
 	"internal/config":    nil,
 	"internal/lint":      nil,
+	"internal/loopback":  nil,
 	"block/file":         {"block", "internal/buffer"},
 	"block/mem":          {"block"},
 	"block/faulty":       {"block"},
@@ -50,7 +51,7 @@ var allowed = map[string][]string{
 	"internal/tlstest":   nil,
 	"internal/pairs":     {"replication/state", "replication/wire"},
 	"sim/pairs":          {"internal/pairs", "replication/state", "replication/wire"},
-	"internal/chaos":     {"internal/control", "internal/nbdclient"},
+	"internal/chaos":     {"internal/control", "internal/loopback", "internal/nbdclient"},
 }
 
 // top are folders whose packages may import anything but the simulator.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/replblk/replblk/internal/loopback"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -25,17 +27,6 @@ func start(ctx context.Context, n Network, cfg Config) chan result {
 		c <- result{p, err}
 	}()
 	return c
-}
-
-// freePort returns a loopback address that was free a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // checkPair proves that a and b are the two ends of the same two sockets.
@@ -68,7 +59,7 @@ func exchange(t *testing.T, from, to Socket, text string) {
 
 func TestConnectPairTCP(t *testing.T) {
 	for range 10 {
-		a, b := freePort(t), freePort(t)
+		a, b := loopback.Address(), loopback.Address()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		ca := start(ctx, &TCP{}, Config{Local: a, Peer: b, ConnectInterval: time.Second})
 		cb := start(ctx, &TCP{}, Config{Local: b, Peer: a, ConnectInterval: time.Second})
@@ -158,7 +149,7 @@ func (n *slowNetwork) Dial(ctx context.Context, local, remote string) (Socket, e
 // TestConnectLikeKernel plays the kernel's side with plain sockets: it accepts our
 // data socket and connects the meta socket back.
 func TestConnectLikeKernel(t *testing.T) {
-	a, b := freePort(t), freePort(t)
+	a, b := loopback.Address(), loopback.Address()
 	kernel, err := net.Listen("tcp", b)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +193,7 @@ func TestConnectLikeKernel(t *testing.T) {
 // TestConnectStrangers floods the port with silence and garbage while a true peer
 // connects.
 func TestConnectStrangers(t *testing.T) {
-	a, b := freePort(t), freePort(t)
+	a, b := loopback.Address(), loopback.Address()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	ca := start(ctx, &TCP{}, Config{Local: a, Peer: b, ConnectInterval: 300 * time.Millisecond})
