@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replblk/replblk/block"
@@ -13,7 +14,9 @@ import (
 
 // TestPlannedSwitch: what was accepted before is answered, what arrives while
 // nobody serves is served by the other end, once, and nothing is lost.
-func TestPlannedSwitch(t *testing.T) {
+func TestPlannedSwitch(t *testing.T) { synctest.Test(t, plannedSwitch) }
+
+func plannedSwitch(t *testing.T) {
 	_, dev, a, b, c := twoEnds(t)
 	dev.hold = true
 	c.write(1, 10, 1)
@@ -58,7 +61,9 @@ func TestPlannedSwitch(t *testing.T) {
 }
 
 // TestSwitchRefused: the end that could not give the role up serves what it held.
-func TestSwitchRefused(t *testing.T) {
+func TestSwitchRefused(t *testing.T) { synctest.Test(t, switchRefused) }
+
+func switchRefused(t *testing.T) {
 	_, _, a, b, c := twoEnds(t)
 	a.Hold()
 	c.write(1, 10, 1)
@@ -149,7 +154,9 @@ func TestHistory(t *testing.T) {
 }
 
 // TestTakeoverMovesTheAddress: the other end dies without a word.
-func TestTakeoverMovesTheAddress(t *testing.T) {
+func TestTakeoverMovesTheAddress(t *testing.T) { synctest.Test(t, takeoverMovesTheAddress) }
+
+func takeoverMovesTheAddress(t *testing.T) {
 	n, _, a, b, c := twoEnds(t)
 	a.link.cut.Store(true)
 	c.write(1, 10, 1) // to the dead port
@@ -166,7 +173,9 @@ func TestTakeoverMovesTheAddress(t *testing.T) {
 }
 
 // TestAsk: the other end answers whatever its mask says, and only while it serves.
-func TestAsk(t *testing.T) {
+func TestAsk(t *testing.T) { synctest.Test(t, ask) }
+
+func ask(t *testing.T) {
 	n, _, a, b, _ := twoEnds(t)
 	if err := a.SetState(State{Mask: []MAC{clientMAC}}); err != nil {
 		t.Fatal(err)
@@ -193,19 +202,21 @@ func TestTwoServe(t *testing.T) {
 		age  time.Duration // of the old end's service
 	}{{"an hour older", time.Hour}, {"of one age", 0}} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, a, b, _ := twoEnds(t)
-			a.mu.Lock()
-			a.since = a.since.Add(-tc.age)
-			a.mu.Unlock()
-			b.SetServing(true)
-			eventually(t, "both serve", func() bool { return !a.Serving() || !b.Serving() })
-			time.Sleep(300 * time.Millisecond) // some more announcements
-			if tc.age > 0 && (a.Serving() || !b.Serving()) {
-				t.Errorf("the old end is %v, the new one %v", a.Mode(), b.Mode())
-			}
-			if n := a.quiet.Load() + b.quiet.Load(); n == 0 || n > 2 {
-				t.Errorf("reported %d times", n)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				_, _, a, b, _ := twoEnds(t)
+				a.mu.Lock()
+				a.since = a.since.Add(-tc.age)
+				a.mu.Unlock()
+				b.SetServing(true)
+				eventually(t, "both serve", func() bool { return !a.Serving() || !b.Serving() })
+				time.Sleep(300 * time.Millisecond) // some more announcements
+				if tc.age > 0 && (a.Serving() || !b.Serving()) {
+					t.Errorf("the old end is %v, the new one %v", a.Mode(), b.Mode())
+				}
+				if n := a.quiet.Load() + b.quiet.Load(); n == 0 || n > 2 {
+					t.Errorf("reported %d times", n)
+				}
+			})
 		})
 	}
 }
@@ -229,7 +240,9 @@ func TestOldFramesOfTheSocket(t *testing.T) {
 // TestCutOff: an end whose cable was out asks before it says a word, and falls silent
 // when the other end serves; when nobody does it goes on, and what came meanwhile is
 // served.
-func TestCutOff(t *testing.T) {
+func TestCutOff(t *testing.T) { synctest.Test(t, cutOff) }
+
+func cutOff(t *testing.T) {
 	n, _, a, b, c := twoEnds(t)
 	plug := func(in bool) {
 		a.link.cut.Store(!in)

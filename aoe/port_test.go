@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replblk/replblk/block/mem"
@@ -85,7 +86,7 @@ func (l *memLink) next(t *testing.T) (Header, []byte) {
 			if h.Dst != Broadcast {
 				return h, b
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("nothing sent")
 		}
 	}
@@ -101,7 +102,7 @@ func serveTest(t *testing.T, p *Port, l Link) (stop func() error) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("Serve does not end")
 			return nil
 		}
@@ -122,7 +123,9 @@ func twoTargets(t *testing.T) *Port {
 	return p
 }
 
-func TestPortRoutes(t *testing.T) {
+func TestPortRoutes(t *testing.T) { synctest.Test(t, portRoutes) }
+
+func portRoutes(t *testing.T) {
 	p, l := twoTargets(t), newMemLink()
 	stop := serveTest(t, p, l)
 	h := Header{Dst: Broadcast, Src: clientMAC, Version: 1, Shelf: AnyShelf, Slot: AnySlot, Command: CommandConfig}
@@ -143,12 +146,7 @@ func TestPortRoutes(t *testing.T) {
 	foreign := ataFrame(9, ATA{Command: ATARead, Count: 1}, nil)
 	foreign[18] = 77
 	l.rx <- foreign
-	for range 1000 {
-		if p.Counters().Foreign.Load() == 1 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	synctest.Wait()
 	if c := p.Counters(); c.Foreign.Load() != 1 || c.Malformed.Load() != 1 {
 		t.Errorf("foreign %d, malformed %d", c.Foreign.Load(), c.Malformed.Load())
 	}
@@ -158,7 +156,9 @@ func TestPortRoutes(t *testing.T) {
 }
 
 // TestPortDrains: what was received before the end is answered.
-func TestPortDrains(t *testing.T) {
+func TestPortDrains(t *testing.T) { synctest.Test(t, portDrains) }
+
+func portDrains(t *testing.T) {
 	dev, l := newSlow(100), newMemLink()
 	dev.hold = true
 	p, err := NewPort(newTestTarget(t, dev, nil))
@@ -184,7 +184,9 @@ func TestPortDrains(t *testing.T) {
 }
 
 // TestPortSurvivesLinkDown: and advertises again when it is up.
-func TestPortSurvivesLinkDown(t *testing.T) {
+func TestPortSurvivesLinkDown(t *testing.T) { synctest.Test(t, portSurvivesLinkDown) }
+
+func portSurvivesLinkDown(t *testing.T) {
 	p, l := twoTargets(t), newMemLink()
 	stop := serveTest(t, p, l)
 	l.down.Store(true)
@@ -201,7 +203,7 @@ func TestPortSurvivesLinkDown(t *testing.T) {
 		if MAC(b[:6]) != Broadcast {
 			t.Errorf("sent % x", b)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(patience):
 		t.Error("no advertisement after the link came up")
 	}
 	if err := stop(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -62,7 +63,9 @@ func (e *end) spoken() bool {
 
 // TestAnswerWaitsForTheOtherEnd: a change is answered when the other end has it, and not
 // at all if that takes longer than the initiator waits.
-func TestAnswerWaitsForTheOtherEnd(t *testing.T) {
+func TestAnswerWaitsForTheOtherEnd(t *testing.T) { synctest.Test(t, answerWaitsForTheOtherEnd) }
+
+func answerWaitsForTheOtherEnd(t *testing.T) {
 	var m mirror
 	m.connected.Store(true)
 	_, _, a, b, c := twoEnds(t, m.options)
@@ -102,7 +105,9 @@ func TestAnswerWaitsForTheOtherEnd(t *testing.T) {
 
 // TestNobodyIsWaitedFor: an end that says nothing from the beginning, a kernel's, is
 // waited for a moment; one that is away not at all, and gets everything when it is back.
-func TestNobodyIsWaitedFor(t *testing.T) {
+func TestNobodyIsWaitedFor(t *testing.T) { synctest.Test(t, nobodyIsWaitedFor) }
+
+func nobodyIsWaitedFor(t *testing.T) {
 	var m mirror
 	_, _, a, b, c := twoEnds(t, m.options)
 	b.link.cut.Store(true)
@@ -128,7 +133,9 @@ func TestNobodyIsWaitedFor(t *testing.T) {
 
 // TestSwitchTakesTheStateAlong: what was changed while the other end was away is there
 // when a planned switch has drained this end.
-func TestSwitchTakesTheStateAlong(t *testing.T) {
+func TestSwitchTakesTheStateAlong(t *testing.T) { synctest.Test(t, switchTakesTheStateAlong) }
+
+func switchTakesTheStateAlong(t *testing.T) {
 	var m mirror
 	_, _, a, b, c := twoEnds(t, m.options)
 	b.link.cut.Store(true)
@@ -155,39 +162,43 @@ func TestSwitchTakesTheStateAlong(t *testing.T) {
 func TestMoreChangesStand(t *testing.T) {
 	for secret, want := range map[string][]MAC{"": {otherMAC}, "secret": {clientMAC}} {
 		t.Run("secret "+secret, func(t *testing.T) {
-			var m mirror
-			n, _, a, b, c := twoEnds(t, m.options, func(o *Options) { o.Secret = func() []byte { return []byte(secret) } })
-			b.link.cut.Store(true)
-			for tag, list := range [][]MAC{1: {otherMAC}, 2: {serverMAC}, 3: {clientMAC}} {
-				if tag > 0 {
-					c.reserve(uint32(tag), list...)
-					c.reserved(time.Second)
+			synctest.Test(t, func(t *testing.T) {
+				var m mirror
+				n, _, a, b, c := twoEnds(t, m.options, func(o *Options) { o.Secret = func() []byte { return []byte(secret) } })
+				b.link.cut.Store(true)
+				for tag, list := range [][]MAC{1: {otherMAC}, 2: {serverMAC}, 3: {clientMAC}} {
+					if tag > 0 {
+						c.reserve(uint32(tag), list...)
+						c.reserved(time.Second)
+					}
 				}
-			}
-			a.link.cut.Store(true)
-			a.SetServing(false)
-			b.link.cut.Store(false)
-			b.SetServing(true)
-			n.learns(t, b.link)
-			c.reserve(4, otherMAC)
-			if tag := c.reserved(time.Second); tag != 4 {
-				t.Fatalf("answer to %d, want 4", tag)
-			}
-			a.link.cut.Store(false)
-			m.connected.Store(true)
-			for _, e := range []*end{a, b} {
-				eventually(t, "the ends differ", func() bool { return slices.Equal(e.State().Reserve, want) && !b.unsettled() })
-			}
-			if x, y := a.State().Generation, b.State().Generation; x != y {
-				t.Errorf("generations %d and %d", x, y)
-			}
+				a.link.cut.Store(true)
+				a.SetServing(false)
+				b.link.cut.Store(false)
+				b.SetServing(true)
+				n.learns(t, b.link)
+				c.reserve(4, otherMAC)
+				if tag := c.reserved(time.Second); tag != 4 {
+					t.Fatalf("answer to %d, want 4", tag)
+				}
+				a.link.cut.Store(false)
+				m.connected.Store(true)
+				for _, e := range []*end{a, b} {
+					eventually(t, "the ends differ", func() bool { return slices.Equal(e.State().Reserve, want) && !b.unsettled() })
+				}
+				if x, y := a.State().Generation, b.State().Generation; x != y {
+					t.Errorf("generations %d and %d", x, y)
+				}
+			})
 		})
 	}
 }
 
 // TestOnlyTheOtherEndIsBelieved: with a secret, neither end takes anything from a station
 // that does not know it.
-func TestOnlyTheOtherEndIsBelieved(t *testing.T) {
+func TestOnlyTheOtherEndIsBelieved(t *testing.T) { synctest.Test(t, onlyTheOtherEndIsBelieved) }
+
+func onlyTheOtherEndIsBelieved(t *testing.T) {
 	var m mirror
 	m.connected.Store(true)
 	_, _, a, b, _ := twoEnds(t, m.options, func(o *Options) { o.Secret = func() []byte { return []byte("secret") } })
@@ -215,7 +226,9 @@ func TestOnlyTheOtherEndIsBelieved(t *testing.T) {
 
 // TestSecretChanges: an administrator gives the nodes another secret, one after the other.
 // Between the two nothing is believed, and nothing that was set is answered.
-func TestSecretChanges(t *testing.T) {
+func TestSecretChanges(t *testing.T) { synctest.Test(t, secretChanges) }
+
+func secretChanges(t *testing.T) {
 	var m mirror
 	m.connected.Store(true)
 	var secrets [2]atomic.Value
@@ -240,7 +253,9 @@ func TestSecretChanges(t *testing.T) {
 
 // TestStateThatIsNotKept: a change that the administrator's disk refuses is not answered
 // before it takes it, by either end.
-func TestStateThatIsNotKept(t *testing.T) {
+func TestStateThatIsNotKept(t *testing.T) { synctest.Test(t, stateThatIsNotKept) }
+
+func stateThatIsNotKept(t *testing.T) {
 	var m mirror
 	m.connected.Store(true)
 	var full atomic.Bool
@@ -266,7 +281,9 @@ func TestStateThatIsNotKept(t *testing.T) {
 
 // TestListsAreShared: what an initiator sets on the end that serves is on the other
 // end when the answer is there, full lists included, and only what may be set.
-func TestListsAreShared(t *testing.T) {
+func TestListsAreShared(t *testing.T) { synctest.Test(t, listsAreShared) }
+
+func listsAreShared(t *testing.T) {
 	_, _, a, b, c := twoEnds(t)
 	var kept atomic.Int32
 	b.mu.Lock()

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replblk/replblk/block"
@@ -55,7 +57,7 @@ func (w *wire) one(t *testing.T) (Header, []byte) {
 			t.Fatal(err)
 		}
 		return h, b
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no response")
 		return Header{}, nil
 	}
@@ -96,19 +98,14 @@ func (s *slow) Submit(r *block.Request) {
 	}
 }
 
-// count returns how many requests are held, after waiting until there are n.
+// wait waits until n requests are held.
 func (s *slow) wait(t *testing.T, n int) {
 	t.Helper()
-	for range 1000 {
+	eventually(t, fmt.Sprintf("the device never had %d requests", n), func() bool {
 		s.mu.Lock()
-		got := len(s.held)
-		s.mu.Unlock()
-		if got >= n {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatalf("the device never had %d requests", n)
+		defer s.mu.Unlock()
+		return len(s.held) >= n
+	})
 }
 
 // release serves held request i.
@@ -272,7 +269,9 @@ func TestWriteIsDurableWhenAcknowledged(t *testing.T) {
 
 // TestGroupCommitSharesFlushes: writes that complete while a flush is in flight
 // share the next one.
-func TestGroupCommitSharesFlushes(t *testing.T) {
+func TestGroupCommitSharesFlushes(t *testing.T) { synctest.Test(t, groupCommitSharesFlushes) }
+
+func groupCommitSharesFlushes(t *testing.T) {
 	w, dev := newWire(1500), newSlow(100)
 	tg := newTestTarget(t, dev, nil)
 	dev.hold = true
@@ -316,7 +315,9 @@ func TestFlushFailureFailsTheWrites(t *testing.T) {
 }
 
 // TestOverlappingInOrderOfArrival: O01, O02, O14.
-func TestOverlappingInOrderOfArrival(t *testing.T) {
+func TestOverlappingInOrderOfArrival(t *testing.T) { synctest.Test(t, overlappingInOrderOfArrival) }
+
+func overlappingInOrderOfArrival(t *testing.T) {
 	w, dev := newWire(1500), newSlow(100)
 	tg := newTestTarget(t, dev, func(o *Options) { o.Commit = CommitNone })
 	dev.hold = true
@@ -356,7 +357,9 @@ func TestOverlappingInOrderOfArrival(t *testing.T) {
 
 // TestOrderUnderLoad writes the same few sectors many times; the last to arrive
 // must be what remains.
-func TestOrderUnderLoad(t *testing.T) {
+func TestOrderUnderLoad(t *testing.T) { synctest.Test(t, orderUnderLoad) }
+
+func orderUnderLoad(t *testing.T) {
 	w, dev := newWire(1500), &jitter{Device: mem.New(16)}
 	tg := newTestTarget(t, dev, nil)
 	want := make([]byte, 16*512)
@@ -381,7 +384,9 @@ func (j *jitter) Submit(r *block.Request) { go j.Device.Submit(r) }
 
 // TestSilenced: O03. What was received while serving is neither executed nor
 // answered afterwards, not even when the target serves again.
-func TestSilenced(t *testing.T) {
+func TestSilenced(t *testing.T) { synctest.Test(t, silenced) }
+
+func silenced(t *testing.T) {
 	w, dev := newWire(1500), newSlow(100)
 	tg := newTestTarget(t, dev, func(o *Options) { o.Commit = CommitNone })
 	dev.hold = true
@@ -411,7 +416,9 @@ func TestSilenced(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
+func TestLimits(t *testing.T) { synctest.Test(t, limits) }
+
+func limits(t *testing.T) {
 	w, dev := newWire(1500), newSlow(100)
 	tg := newTestTarget(t, dev, func(o *Options) { o.MaxInFlight, o.MaxPerInitiator, o.Commit = 6, 4, CommitNone })
 	dev.hold = true
@@ -441,7 +448,9 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestStaleIsDropped(t *testing.T) {
+func TestStaleIsDropped(t *testing.T) { synctest.Test(t, staleIsDropped) }
+
+func staleIsDropped(t *testing.T) {
 	w, dev := newWire(1500), newSlow(100)
 	tg := newTestTarget(t, dev, func(o *Options) { o.MaxAge, o.Commit = time.Minute, CommitNone })
 	dev.hold = true
