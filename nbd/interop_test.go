@@ -52,7 +52,7 @@ func serve(t *testing.T, direct file.DirectMode) fixture {
 	}
 	go s.Serve(context.Background(), l)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -71,7 +71,7 @@ func (f fixture) run(name string, args ...string) string {
 	if err != nil {
 		f.t.Fatalf("%s is needed for this test: apt-get install libnbd-bin qemu-utils fio", name)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = f.t.TempDir()

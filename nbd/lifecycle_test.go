@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replblk/replblk/block"
@@ -230,21 +231,26 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
+// The timeout is on virtual time: who is slow here is not the machine.
 func TestConnectionLimitAndHandshakeTimeout(t *testing.T) {
+	synctest.Test(t, connectionLimitAndHandshakeTimeout)
+}
+
+func connectionLimitAndHandshakeTimeout(t *testing.T) {
 	s := NewServer(Options{MaxConns: 1, HandshakeTimeout: 100 * time.Millisecond})
 	if err := s.Add(Export{Device: mem.NewVolatile(64)}); err != nil {
 		t.Fatal(err)
 	}
-	c := sockClient(t, s)
+	c := pipeClient(t, s)
 	c.hello(3)
-	sockClient(t, s).dropped()
+	pipeClient(t, s).dropped()
 	c.dropped() // said nothing for too long
 	eventually(t, "room for another", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.conns) == 0
 	})
-	c = sockClient(t, s)
+	c = pipeClient(t, s)
 	c.enter("", false)
 	time.Sleep(200 * time.Millisecond)
 	if _, errno := c.do(cmdFlush, 0, 0, 0, nil); errno != 0 {

@@ -235,12 +235,8 @@ func TestTLSHalfAHandshake(t *testing.T) {
 	if perClient := (int64(after.HeapInuse) - int64(before.HeapInuse)) / clients; perClient > 64<<10 {
 		t.Errorf("%d bytes of memory per client", perClient)
 	}
-	begun := time.Now()
 	for _, c := range list {
 		c.dropped()
-	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("the last half handshake ended after %v", took)
 	}
 }
 

@@ -67,7 +67,7 @@ func (m *mirror) peek(fn func(c *mirrorCore)) { m.loop.call(func() { fn(m.core) 
 
 func (m *mirror) waitUp(t testing.TB, ups int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		var n int
 		var gen uint32
 		m.peek(func(c *mirrorCore) { n, gen = c.ups, c.gen })
@@ -397,13 +397,17 @@ func TestHandlerExit(t *testing.T) {
 		{fence, "sleep 10", 255, true, true},
 		{fence, "kill -9 $$", 255, true, false},
 	} {
+		limit := time.Minute
+		if tt.late {
+			limit = 100 * time.Millisecond
+		}
 		got := make(chan int, 1)
 		c := &countingCore{t: t, onRun: func(ev *replication.Event, _ *replication.Effects) { got <- ev.Exit }}
 		l := newLoop(c, func(*replication.Effects) {})
 		told := make(chan Change, 1)
 		h := newHandlers(t.Context(), HandlerConfig{
 			Commands: map[string]string{tt.kind.String(): tt.command}, Env: []string{"DRBD_RESOURCE=r0", "DRBD_MINOR=2 3"},
-			VolumeEnv: map[uint16][]string{1: {"DRBD_MINOR=3"}}, Timeout: 500 * time.Millisecond,
+			VolumeEnv: map[uint16][]string{1: {"DRBD_MINOR=3"}}, Timeout: limit,
 		}, l, testLog(), func(c Change) { told <- c })
 		h.start(tt.kind, 1, 5)
 		if exit := <-got; exit != tt.want {

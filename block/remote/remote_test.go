@@ -20,7 +20,7 @@ import (
 	"github.com/replblk/replblk/nbd"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // serve exports d with our own server and returns the URI.
 func serve(t *testing.T, d block.Device, readOnly bool) string {

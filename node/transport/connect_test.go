@@ -49,7 +49,7 @@ func exchange(t *testing.T, from, to Socket, text string) {
 		t.Fatalf("write %q: %v", text, err)
 	}
 	got := make([]byte, len(text))
-	if err := to.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := to.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(to, got); err != nil || string(got) != text {
@@ -60,7 +60,7 @@ func exchange(t *testing.T, from, to Socket, text string) {
 func TestConnectPairTCP(t *testing.T) {
 	for range 10 {
 		a, b := loopback.Address(), loopback.Address()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		ca := start(ctx, &TCP{}, Config{Local: a, Peer: b, ConnectInterval: time.Second})
 		cb := start(ctx, &TCP{}, Config{Local: b, Peer: a, ConnectInterval: time.Second})
 		ra, rb := <-ca, <-cb
@@ -155,7 +155,7 @@ func TestConnectLikeKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kernel.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ca := start(ctx, &TCP{}, Config{Local: a, Peer: b})
 
@@ -194,10 +194,10 @@ func TestConnectLikeKernel(t *testing.T) {
 // connects.
 func TestConnectStrangers(t *testing.T) {
 	a, b := loopback.Address(), loopback.Address()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ca := start(ctx, &TCP{}, Config{Local: a, Peer: b, ConnectInterval: 300 * time.Millisecond})
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", a); err == nil {
 			c.Close()
 			break
