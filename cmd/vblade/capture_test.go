@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/aoetest"
@@ -27,7 +26,7 @@ func TestCapture(t *testing.T) {
 	link := n.socket(t)
 	n.start(t, bin, "7", "3", "srv", path)
 	c := aoetest.NewClient(link, 7, 3)
-	c.Timeout = 150 * time.Millisecond
+	c.Timeout = silence
 	var out bytes.Buffer
 	bufs := [][]byte{make([]byte, 2000)}
 	if _, err := link.Recv(bufs, nil); err != nil {

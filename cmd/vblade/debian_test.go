@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/aoetest"
 )
 
 // These tests run what Debian ships around its vblade, unchanged, around ours.
@@ -21,15 +20,8 @@ import (
 // discovered says that e<shelf>.<slot> answers and has the contents of image.
 func discovered(t *testing.T, n nets, shelf uint16, slot uint8, sectors uint64) {
 	t.Helper()
-	c := aoetest.NewClient(n.socket(t), shelf, slot)
-	var err error
-	for range 50 {
-		if _, err = c.Discover(); err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
+	c := n.initiator(t, shelf, slot)
+	if _, err := find(c); err != nil {
 		t.Fatalf("e%d.%d does not answer: %v", shelf, slot, err)
 	}
 	_, b, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 2, LBA: sectors - 2}, nil)
@@ -41,30 +33,24 @@ func discovered(t *testing.T, n nets, shelf uint16, slot uint8, sectors uint64) 
 // pidOf waits until a file has a start-up line, and returns its pid and the line.
 func pidOf(t *testing.T, path string) (pid int, line string) {
 	t.Helper()
-	for range 100 {
+	eventually(t, "no start-up line in "+path, func() bool {
 		text, _ := os.ReadFile(path)
-		if m := regexp.MustCompile(`pid (\d+): .*`).FindStringSubmatch(string(text)); m != nil {
+		m := regexp.MustCompile(`pid (\d+): .*`).FindStringSubmatch(string(text))
+		if m != nil {
 			_, _ = fmt.Sscan(m[1], &pid)
-			return pid, m[0]
+			line = m[0]
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("no start-up line in %s", path)
-	return 0, ""
+		return m != nil
+	})
+	return pid, line
 }
 
 // end sends SIGTERM to a process that is not our child, and waits for its end.
 func end(t *testing.T, pid int) {
 	t.Helper()
 	_ = syscall.Kill(pid, syscall.SIGTERM)
-	for range 100 {
-		if syscall.Kill(pid, 0) != nil {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	_ = syscall.Kill(pid, syscall.SIGKILL)
-	t.Errorf("pid %d did not end within 5 s of SIGTERM", pid)
+	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }() // should it not have ended
+	eventually(t, fmt.Sprintf("pid %d does not end on SIGTERM", pid), func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // TestVbladed starts us through vbladed, which passes its arguments on and our
@@ -128,8 +114,7 @@ func TestSystemdUnit(t *testing.T) {
 	if !strings.HasSuffix(s.line, fmt.Sprintf(": e10.3, %d sectors O_RDWR", sectors-8)) {
 		t.Errorf("start-up line %q", s.line)
 	}
-	c := aoetest.NewClient(n.socket(t), 10, 3)
-	if _, err := c.Discover(); err != nil {
+	if _, err := find(n.initiator(t, 10, 3)); err != nil {
 		t.Error(err)
 	}
 	if err := s.stop(t); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -67,8 +66,8 @@ func TestOffsetAndLength(t *testing.T) {
 	both(t, func(t *testing.T, bin string) {
 		n, path := newNets(t, 1500), image(t, 64)
 		n.start(t, bin, "-o", "8", "-l", "40", "1", "1", "srv", path)
-		c := aoetest.NewClient(n.socket(t), 1, 1)
-		if _, err := c.Discover(); err != nil {
+		c := n.initiator(t, 1, 1)
+		if _, err := find(c); err != nil {
 			t.Fatal(err)
 		}
 		_, b, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 2, LBA: 38}, nil)
@@ -93,7 +92,10 @@ func TestReadOnly(t *testing.T) {
 	both(t, func(t *testing.T, bin string) {
 		n, path := newNets(t, 1500), image(t, 64)
 		n.start(t, bin, "-r", "1", "1", "srv", path)
-		c := aoetest.NewClient(n.socket(t), 1, 1)
+		c := n.initiator(t, 1, 1)
+		if _, err := find(c); err != nil {
+			t.Fatal(err)
+		}
 		r, _, err := c.ATA(aoe.ATA{Command: aoe.ATAWrite, Count: 1}, make([]byte, 512))
 		if err != nil || r.Command != 0x41 || r.Feature != aoe.ATAAbort {
 			t.Errorf("write: %+v, %v", r, err)
@@ -108,10 +110,12 @@ func TestReadOnly(t *testing.T) {
 func TestBroadcastWrite(t *testing.T) {
 	n, path := newNets(t, 1500), image(t, 64)
 	n.start(t, build(t), "1", "1", "srv", path)
-	c := aoetest.NewClient(n.socket(t), aoe.AnyShelf, aoe.AnySlot)
-	c.Timeout = 100 * time.Millisecond
-	if r, _, err := c.ATA(aoe.ATA{Command: aoe.ATAWrite, Count: 1}, make([]byte, 512)); !errors.Is(err, aoetest.ErrSilent) {
-		t.Errorf("answered %+v, %v", r, err)
+	c := n.initiator(t, aoe.AnyShelf, aoe.AnySlot)
+	if !unanswered(c, func() error {
+		_, _, err := c.ATA(aoe.ATA{Command: aoe.ATAWrite, Count: 1}, make([]byte, 512))
+		return err
+	}) {
+		t.Error("a write to everybody was answered")
 	}
 	if _, b, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1}, nil); err != nil || !bytes.Equal(b[:512], pattern(0, 1)) {
 		t.Errorf("read: %v", err)
@@ -122,16 +126,14 @@ func TestBroadcastWrite(t *testing.T) {
 func TestLateInterface(t *testing.T) {
 	n, path, ours := newNets(t, 1500), image(t, 64), build(t)
 	ip(t, "-n", n.target, "link", "del", "srv")
-	time.AfterFunc(500*time.Millisecond, func() { n.link(t, 1500) })
-	s := n.start(t, ours, "1", "1", "srv", path) // waits for the line
-	c := aoetest.NewClient(n.socket(t), 1, 1)
-	c.Timeout = 200 * time.Millisecond
+	s := n.launch(t, ours, "1", "1", "srv", path)
+	eventually(t, "it does not say what it waits for", func() bool { return strings.Contains(s.stderr.String(), "does not exist yet") })
+	n.link(t, 1500)
+	s.started(t)
+	c := n.initiator(t, 1, 1)
 	answers(t, s, c, "after the interface has come", 2)
 	if err := s.stop(t); err != nil {
 		t.Error(err)
-	}
-	if !strings.Contains(s.stderr.String(), "does not exist yet") {
-		t.Errorf("it did not say what it waits for: %s", s.stderr)
 	}
 }
 
@@ -143,8 +145,7 @@ func TestXenRename(t *testing.T) {
 	ns := func(args ...string) { t.Helper(); ip(t, append([]string{"-n", n.target}, args...)...) }
 	ns("link", "set", "srv", "name", "bond0")
 	s := n.start(t, build(t), "-s", "1", "1", "bond0", path)
-	c := aoetest.NewClient(n.socket(t), 1, 1)
-	c.Timeout = 200 * time.Millisecond
+	c := n.initiator(t, 1, 1)
 	answers(t, s, c, "before", 2)
 
 	ns("link", "set", "bond0", "down")
@@ -169,22 +170,12 @@ func TestXenRename(t *testing.T) {
 // answers waits until the target is found and can be read.
 func answers(t *testing.T, s *server, c *aoetest.Client, when string, want uint8) {
 	t.Helper()
-	var a aoe.ConfigArg
-	var err error
-	for range 50 { // the veth needs time for its carrier
-		if a, err = c.Discover(); err == nil {
-			break
-		}
-		select {
-		case <-s.exited:
-			t.Fatalf("%s: vblade has exited: %s", when, s.stderr)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+	a, err := find(c)
 	if err != nil || a.Sectors != want {
-		t.Fatalf("%s: %+v, %v, want %d sectors", when, a, err, want)
+		t.Fatalf("%s: %+v, %v, want %d sectors; %s", when, a, err, want, s.stderr)
 	}
-	if _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: want}, nil); err != nil {
+	read := func() error { _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: want}, nil); return err }
+	if err := repeated(c, read); err != nil {
 		t.Fatalf("%s: read: %v", when, err)
 	}
 }
@@ -193,9 +184,8 @@ func answers(t *testing.T, s *server, c *aoetest.Client, when string, want uint8
 func TestInterfaceTroubles(t *testing.T) {
 	n, path := newNets(t, 1500), image(t, 64)
 	s := n.start(t, build(t), "-s", "1", "1", "srv", path)
-	c := aoetest.NewClient(n.socket(t), 1, 1)
+	c := n.initiator(t, 1, 1)
 	works := func(when string, want uint8) { t.Helper(); answers(t, s, c, when, want) }
-	c.Timeout = 200 * time.Millisecond
 	works("at start", 2)
 	ip(t, "-n", n.target, "link", "set", "srv", "down")
 	time.Sleep(50 * time.Millisecond)
@@ -207,8 +197,7 @@ func TestInterfaceTroubles(t *testing.T) {
 	ip(t, "-n", n.target, "link", "del", "srv")
 	time.Sleep(50 * time.Millisecond)
 	n.link(t, 1500)
-	c = aoetest.NewClient(n.socket(t), 1, 1)
-	c.Timeout = 200 * time.Millisecond
+	c = n.initiator(t, 1, 1)
 	works("made again", 2)
 	if err := s.stop(t); err != nil {
 		t.Errorf("SIGTERM: %v: %s", err, s.stderr)

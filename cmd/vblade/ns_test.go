@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/aoetest"
 	"github.com/replblk/replblk/aoe/packet"
 )
@@ -72,22 +74,106 @@ func (n nets) socket(t testing.TB) *packet.Socket {
 	return s
 }
 
+// Times that tests wait for.
+const (
+	patience = time.Minute            // for what must come: far above what it takes
+	silence  = 200 * time.Millisecond // for what must not
+)
+
+// initiator is a client on the initiator's end.
+func (n nets) initiator(t testing.TB, shelf uint16, slot uint8) *aoetest.Client {
+	t.Helper()
+	return newClient(n.socket(t), shelf, slot)
+}
+
+func newClient(link aoetest.Link, shelf uint16, slot uint8) *aoetest.Client {
+	c := aoetest.NewClient(link, shelf, slot)
+	c.Timeout = patience
+	return c
+}
+
+// find asks for the target until it answers: its interface may not be up yet, and Debian's
+// vblade prints its line before it listens.
+func find(c *aoetest.Client) (a aoe.ConfigArg, err error) {
+	err = repeated(c, func() error { a, err = c.Discover(); return err })
+	return a, err
+}
+
+// repeated sends a request again while it is not answered, as initiators do.
+func repeated(c *aoetest.Client, request func() error) error {
+	before := c.Timeout
+	c.Timeout = silence
+	defer func() { c.Timeout = before }()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if err := request(); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// unanswered runs a request that must not be answered.
+func unanswered(c *aoetest.Client, request func() error) bool {
+	before := c.Timeout
+	c.Timeout = silence
+	defer func() { c.Timeout = before }()
+	return errors.Is(request(), aoetest.ErrSilent)
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// String implements fmt.Stringer.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // server is a running vblade.
 type server struct {
 	cmd    *exec.Cmd
 	line   string // the start-up line
-	stderr *bytes.Buffer
+	stdout *bufio.Reader
+	stderr *output
 	exited chan error
 }
 
 var startLine = regexp.MustCompile(`^pid \d+: e\d+\.\d+, \d+ sectors O_RD(WR|ONLY)$`)
 
-// start runs a vblade in the target's namespace and waits until it serves.
+// start runs a vblade in the target's namespace and waits for its line.
 func (n nets) start(t testing.TB, binary string, args ...string) *server {
+	t.Helper()
+	s := n.launch(t, binary, args...)
+	s.started(t)
+	return s
+}
+
+// launch runs a vblade and waits for nothing.
+func (n nets) launch(t testing.TB, binary string, args ...string) *server {
 	t.Helper()
 	// Debian's vblade buffers its output when it is not a terminal.
 	full := append([]string{"netns", "exec", n.target, "stdbuf", "-oL", binary}, args...)
-	s := &server{cmd: exec.Command("ip", full...), stderr: &bytes.Buffer{}, exited: make(chan error, 1)}
+	s := &server{cmd: exec.Command("ip", full...), stderr: &output{}, exited: make(chan error, 1)}
 	s.cmd.Stderr = s.stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -97,16 +183,20 @@ func (n nets) start(t testing.TB, binary string, args ...string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
-	r := bufio.NewReader(out)
-	line, err := r.ReadString('\n')
+	s.stdout = bufio.NewReader(out)
+	return s
+}
+
+// started waits for the line.
+func (s *server) started(t testing.TB) {
+	t.Helper()
+	line, err := s.stdout.ReadString('\n')
 	if err != nil {
 		_ = s.cmd.Wait()
-		t.Fatalf("%s %v: no start-up line: %s", binary, args, s.stderr)
+		t.Fatalf("%v: no start-up line: %s", s.cmd.Args, s.stderr)
 	}
 	s.line = strings.TrimSuffix(line, "\n")
 	go func() { s.exited <- s.cmd.Wait() }()
-	time.Sleep(20 * time.Millisecond) // Debian's prints before it binds
-	return s
 }
 
 // stop sends SIGTERM and returns how the process ended.
@@ -116,8 +206,8 @@ func (s *server) stop(t testing.TB) error {
 	select {
 	case err := <-s.exited:
 		return err
-	case <-time.After(10 * time.Second):
-		t.Fatal("still running 10 s after SIGTERM")
+	case <-time.After(patience):
+		t.Fatalf("still running %v after SIGTERM", patience)
 		return nil
 	}
 }

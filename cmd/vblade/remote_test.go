@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/aoetest"
 	"github.com/replblk/replblk/block/file"
 	"github.com/replblk/replblk/nbd"
 )
@@ -52,8 +51,8 @@ func TestNBDBackend(t *testing.T) {
 	if !strings.HasSuffix(s.line, ": e2.1, 4088 sectors O_RDWR") {
 		t.Errorf("start-up line %q", s.line)
 	}
-	c := aoetest.NewClient(n.socket(t), 2, 1)
-	if _, err := c.Discover(); err != nil {
+	c := n.initiator(t, 2, 1)
+	if _, err := find(c); err != nil {
 		t.Fatal(err)
 	}
 	_, b, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 8, LBA: 100}, nil)
@@ -71,15 +70,15 @@ func TestNBDBackend(t *testing.T) {
 		t.Errorf("flush: %+v, %v", r, err)
 	}
 	stop()
-	if r, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1, LBA: 0}, nil); err == nil {
-		t.Errorf("an answer without a server: %+v", r)
+	if !unanswered(c, func() error { _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1, LBA: 0}, nil); return err }) {
+		t.Error("an answer without a server")
 	}
 	select {
 	case <-s.exited:
 		if code := s.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.stderr.String(), "connection to the NBD server lost") {
 			t.Errorf("exit code %d: %s", code, s.stderr)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("still running without its server")
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/aoe"
-	"github.com/replblk/replblk/aoe/aoetest"
 )
 
 // TestResize: a file that grows or shrinks under us is advertised again with its
@@ -28,8 +28,8 @@ func TestResize(t *testing.T) {
 			n, path := newNets(t, 1500), image(t, 64)
 			s := n.start(t, bin, append(c.args, "1", "1", "srv", path)...)
 			socket := n.socket(t)
-			client := aoetest.NewClient(socket, 1, 1)
-			if _, err := client.Discover(); err != nil {
+			client := newClient(socket, 1, 1)
+			if _, err := find(client); err != nil {
 				t.Fatal(err)
 			}
 			for _, step := range []struct {
@@ -40,20 +40,13 @@ func TestResize(t *testing.T) {
 					t.Fatal(err)
 				}
 				_ = s.cmd.Process.Signal(syscall.SIGHUP)
-				var got uint64
-				for range 20 {
+				eventually(t, fmt.Sprintf("a file of %d sectors: not %d are exported", step.file, step.want), func() bool {
 					_, b, err := client.ATA(aoe.ATA{Command: aoe.ATAIdentify, Count: 1}, nil)
 					if err != nil {
 						t.Fatal(err)
 					}
-					if got = binary.LittleEndian.Uint64(b[200:]); got == step.want {
-						break
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				if got != step.want {
-					t.Errorf("a file of %d sectors: %d are exported, want %d", step.file, got, step.want)
-				}
+					return binary.LittleEndian.Uint64(b[200:]) == step.want
+				})
 			}
 			if r, _, err := client.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1, LBA: c.less}, nil); err != nil || r.Feature != aoe.ATANotFound {
 				t.Errorf("read behind the new end: %+v, %v", r, err)
@@ -72,7 +65,6 @@ func TestResize(t *testing.T) {
 func TestResizeIsAdvertised(t *testing.T) {
 	n, path := newNets(t, 1500), image(t, 64)
 	n.start(t, build(t), "1", "1", "srv", path)
-	time.Sleep(2500 * time.Millisecond) // the advertisements of the start are over
 	watch := n.socket(t)
 	heard := func(until time.Duration) bool {
 		_ = watch.SetRecvDeadline(time.Now().Add(until))
@@ -90,13 +82,11 @@ func TestResizeIsAdvertised(t *testing.T) {
 			}
 		}
 	}
-	if heard(500 * time.Millisecond) {
-		t.Fatal("advertised without a reason")
-	}
+	eventually(t, "advertised without a reason", func() bool { return !heard(1500 * time.Millisecond) }) // as at the start
 	if err := os.Truncate(path, 128*512); err != nil {
 		t.Fatal(err)
 	}
-	if !heard(3 * time.Second) { // without SIGHUP
+	if !heard(patience) { // without SIGHUP
 		t.Error("not advertised after the file has grown")
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/aoetest"
@@ -23,8 +22,8 @@ func TestServe(t *testing.T) {
 			if !startLine.MatchString(srv.line) {
 				t.Errorf("start-up line %q", srv.line)
 			}
-			c := aoetest.NewClient(n.socket(t), aoe.AnyShelf, aoe.AnySlot)
-			conf, err := c.Discover()
+			c := n.initiator(t, aoe.AnyShelf, aoe.AnySlot)
+			conf, err := find(c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,8 +117,6 @@ func checkRefusals(t *testing.T, c *aoetest.Client, path string) {
 func checkConfig(t *testing.T, c *aoetest.Client) {
 	t.Helper()
 	const silent = "\x00silent"
-	c.Timeout = 100 * time.Millisecond
-	defer func() { c.Timeout = 0 }()
 	for _, step := range []struct {
 		cmd  aoe.ConfigCommand
 		s    string
@@ -141,12 +138,14 @@ func checkConfig(t *testing.T, c *aoetest.Client) {
 		{aoe.ConfigForceSet, "", "", 0},
 		{9, "", "", aoe.ErrArgument},
 	} {
+		if step.want == silent {
+			if !unanswered(c, func() error { _, err := c.Config(step.cmd, step.s); return err }) {
+				t.Errorf("config %d %q was answered", step.cmd, step.s)
+			}
+			continue
+		}
 		a, err := c.Config(step.cmd, step.s)
 		switch {
-		case step.want == silent:
-			if !errors.Is(err, aoetest.ErrSilent) {
-				t.Errorf("config %d %q: answered %+v, %v", step.cmd, step.s, a, err)
-			}
 		case step.err != 0:
 			if !errors.Is(err, aoetest.AoEError(step.err)) {
 				t.Errorf("config %d %q: %v, want error %d", step.cmd, step.s, err, step.err)
@@ -212,11 +211,11 @@ func checkMask(t *testing.T, c *aoetest.Client, noDelete bool) {
 	if m, err = c.Mask(aoe.MaskRead); err != nil || m.Count != 1 || m.Directives[0].MAC != me {
 		t.Errorf("after the bad directive: %+v, %v", m, err)
 	}
-	c.Source, c.Timeout = other, 100*time.Millisecond
-	if _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1}, nil); !errors.Is(err, aoetest.ErrSilent) {
-		t.Errorf("read by a masked station: %v", err)
+	c.Source = other
+	if !unanswered(c, func() error { _, _, err := c.ATA(aoe.ATA{Command: aoe.ATARead, Count: 1}, nil); return err }) {
+		t.Error("a read by a masked station was answered")
 	}
-	c.Source, c.Timeout = aoe.MAC{}, 0
+	c.Source = aoe.MAC{}
 	if m, err = c.Mask(aoe.MaskEdit, aoe.Directive{Command: aoe.DirectiveDelete, MAC: me}); err != nil || m.Count != 0 {
 		t.Errorf("delete: %+v, %v", m, err)
 	}
