@@ -50,6 +50,10 @@ type peerReq struct {
 func (p *peerReq) sectors() uint64 { return uint64(p.size) >> 9 }
 func (p *peerReq) end() uint64     { return p.sector + p.sectors() }
 
+func (p *peerReq) overlaps(v *volume, start, end uint64) bool {
+	return p.vol == v && p.sector < end && start < p.end()
+}
+
 // peerEpoch is a set of the peer's writes between two barriers.
 type peerEpoch struct {
 	number uint32 // of this epoch, counted here
@@ -225,17 +229,18 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 		return true
 	}
 	for _, i := range r.peer.queue[:n] {
-		if q := &r.peer.list[i]; q.vol == v && q.sector < p.end() && p.sector < q.end() {
+		if r.peer.list[i].overlaps(v, p.sector, p.end()) {
 			return true
 		}
 	}
 	return false
 }
 
-// peerWrites says whether writes of the peer to a range are not done yet.
-func (r *Resource) peerWrites(v *volume, start, end uint64) bool {
-	for _, i := range r.peer.queue {
-		if q := &r.peer.list[i]; q.vol == v && q.kind == peerWrite && q.sector < end && start < q.end() {
+// peerWriting says whether writes of the peer to a range are not done yet.
+func (v *volume) peerWriting(start, end uint64) bool {
+	t := &v.r.peer
+	for _, i := range t.queue {
+		if p := &t.list[i]; p.kind == peerWrite && p.overlaps(v, start, end) {
 			return true
 		}
 	}

@@ -40,7 +40,7 @@ func (v *volume) flushedBefore(err DiskError) {
 // it lost its disk.
 func (v *volume) startSyncRead(i uint32) {
 	p := &v.r.peer.list[i]
-	if v.st.Conn.Resync() && (!v.rs.ready || overlapping(v.active, p.sector, p.end()) || v.r.peerWrites(v, p.sector, p.end())) {
+	if v.st.Conn.Resync() && (!v.rs.ready || overlapping(v.active, p.sector, p.end()) || v.peerWriting(p.sector, p.end())) {
 		v.rs.blocked = append(v.rs.blocked, i)
 		return
 	}

@@ -159,20 +159,11 @@ func (v *volume) ownComesFirst(p *peerReq) bool {
 	return false
 }
 
-// peersComesFirst says whether a write of this node waits for one of the peer.
+// peersComesFirst says whether a write of this node waits for one of the peer. What else of the
+// peer is in the queue has what keeps the write away among resync.busy, or is a read, and may
+// itself wait for the write.
 func (v *volume) peersComesFirst(sector, end uint64) bool {
-	if !v.r.twoPrimaries() {
-		return false
-	}
-	if overlapping(v.rs.writing, sector, end) {
-		return true
-	}
-	for _, i := range v.r.peer.queue {
-		if p := &v.r.peer.list[i]; p.vol == v && p.sector < end && sector < p.end() {
-			return true
-		}
-	}
-	return false
+	return v.r.twoPrimaries() && v.peerWriting(sector, end)
 }
 
 // conflictAck handles the resolver's refusal of a write of this node.

@@ -257,3 +257,40 @@ func TestTwoPrimariesNeedProtocolC(t *testing.T) {
 		t.Fatalf("promotion: %v", r)
 	}
 }
+
+// TestTwoPrimariesVerify: a write that the resolver has refused is done again although the digest
+// of a block that it touches is asked for. That waits for the write, so one of them must not wait.
+func TestTwoPrimariesVerify(t *testing.T) {
+	cfg := withVerify()
+	cfg.TwoPrimaries = true
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	token := b.admin(Admin{Kind: AdminPrimary})
+	p.tick(3)
+	ok(t, p, b, token)
+	a.admin(Admin{Kind: AdminPauseSync})
+	a.admin(Admin{Kind: AdminVerify, Start: 8})
+	p.tick(2)
+	p.take()
+	a.request(OpWrite, 16, 4096, 1)
+	a.next()
+	inbox := b.inbox
+	b.inbox = nil
+	write := b.request(OpWrite, 8, 8192, 2)
+	b.next()
+	b.inbox = append(b.inbox, inbox...)
+	inbox = a.inbox
+	a.inbox = nil
+	a.admin(Admin{Kind: AdminResumeSync})
+	a.next() // asks for the digest, and hears of the write after that
+	a.inbox = append(a.inbox, inbox...)
+	p.settle()
+	if log := p.take(); !strings.Contains(log, "a>b: retry_write") || !strings.Contains(log, "a>b: OVRequest") {
+		t.Fatalf("no write refused, or no digest asked for\n%s", log)
+	}
+	if o, done := b.outcome[write]; !done || o != OK {
+		t.Errorf("the write is answered %v %v\n%s", o, done, p.take())
+	}
+	p.finished(t, 0)
+	p.equal(t)
+}
