@@ -27,17 +27,8 @@ type hanging struct {
 
 func newHanging(t *testing.T, cfg Config, n transport.Network, d *mem.Device, name string) *hanging {
 	t.Helper()
-	cfg.Network = n
-	r, err := NewResource(cfg, testLog().With("node", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hanging{host: host{Resource: r, disk: d}, disk: faulty.New(d)}
-	t.Cleanup(func() { h.closeOnce.Do(h.end) })
-	b := Backing{Data: h.disk, Placement: metadata.Internal, Close: func() error { h.closed.Store(true); return nil }}
-	if err := r.AttachVolume(limit(t), 0, b); err != nil {
-		t.Fatal(err)
-	}
+	h := &hanging{host: host{disk: d}, disk: faulty.New(d)}
+	h.Resource = attached(t, cfg, n, name, Backing{Data: h.disk, Close: func() error { h.closed.Store(true); return nil }})
 	return h
 }
 
@@ -54,11 +45,7 @@ func hangingPair(t *testing.T, limited bool) (a, b *hanging) {
 		hosts[i] = newHanging(t, cfg, n, newDisk(t), name)
 	}
 	a, b = hosts[0], hosts[1]
-	a.do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
-	a.do(t, replication.Admin{Kind: replication.AdminConnect})
-	b.do(t, replication.Admin{Kind: replication.AdminConnect})
-	a.wait(t, "initial sync", inSync)
-	b.wait(t, "initial sync", inSync)
+	initialSync(t, &a.host, &b.host)
 	return a, b
 }
 
@@ -116,8 +103,7 @@ func TestHungDiskTouchesNoMemory(t *testing.T) {
 		if !a.closed.Load() {
 			t.Error("the device was not closed when everything had returned")
 		}
-		a.close(t)
-		b.close(t)
+		closeAll(t, &a.host, &b.host)
 	})
 }
 
@@ -149,8 +135,7 @@ func TestForcedDetachOfHungDisk(t *testing.T) {
 		if !written.Load() || write.Err != nil {
 			t.Errorf("the disk has returned: write answered %v, %v", written.Load(), write.Err)
 		}
-		a.close(t)
-		b.close(t)
+		closeAll(t, &a.host, &b.host)
 	})
 }
 
@@ -179,12 +164,8 @@ func TestHungDiskOfSecondary(t *testing.T) {
 		if err := b.AttachVolume(limit(t), 0, back); err != nil {
 			t.Fatal(err)
 		}
-		a.wait(t, "resync", inSync)
-		b.wait(t, "resync", inSync)
-		a.compare(t, image)
-		b.compare(t, image)
-		a.close(t)
-		b.close(t)
+		converged(t, image, &a.host, &b.host)
+		closeAll(t, &a.host, &b.host)
 	})
 }
 

@@ -11,8 +11,6 @@ import (
 	"github.com/replblk/replblk/internal/loopback"
 	"github.com/replblk/replblk/internal/mdtool"
 	"github.com/replblk/replblk/metadata"
-	"github.com/replblk/replblk/replication"
-	"github.com/replblk/replblk/replication/state"
 )
 
 // fileHost is a node with the real core on a file in REPLBLK_BENCH_DIR, or in /dev/shm.
@@ -38,26 +36,14 @@ func fileHost(b *testing.B, name, local, peer string) *Resource {
 	if _, err := mdtool.Create(&deviceStore{d}, metadata.Internal, mdtool.CreateOptions{Ask: mdtool.Ask{Force: true}}); err != nil {
 		b.Fatal(err)
 	}
-	r, err := NewResource(pairConfig(local, peer), testLog())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { r.closeOnce.Do(r.end) })
-	if err := r.AttachVolume(limit(b), 0, Backing{Data: d, Placement: metadata.Internal, Close: d.Close}); err != nil {
-		b.Fatal(err)
-	}
-	return r
+	return attached(b, pairConfig(local, peer), nil, name, Backing{Data: d, Close: d.Close})
 }
 
 func filePair(b *testing.B) *Resource {
 	b.Helper()
 	pa, pb := loopback.Address(), loopback.Address()
 	x, y := &host{Resource: fileHost(b, "a", pa, pb)}, &host{Resource: fileHost(b, "b", pb, pa)}
-	x.do(b, replication.Admin{Kind: replication.AdminPrimary, Force: true})
-	x.do(b, replication.Admin{Kind: replication.AdminConnect})
-	y.do(b, replication.Admin{Kind: replication.AdminConnect})
-	x.wait(b, "initial sync", inSync)
-	y.wait(b, "initial sync", func(s state.State) bool { return inSync(s) })
+	initialSync(b, x, y)
 	time.Sleep(10 * time.Millisecond)
 	return x.Resource
 }

@@ -53,8 +53,7 @@ func TestOrderOfResyncs(t *testing.T) {
 			t.Errorf("resynced in the order %v", log)
 		}
 		for _, p := range pairs {
-			p[0].close(t)
-			p[1].close(t)
+			closeAll(t, p[:]...)
 		}
 	})
 }

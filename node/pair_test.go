@@ -58,17 +58,23 @@ func newDisk(t testing.TB) *mem.Device {
 
 func newHost(t testing.TB, cfg Config, n transport.Network, d *mem.Device, name string) *host {
 	t.Helper()
-	cfg.Network = n
+	p := &power{Device: d}
+	return &host{Resource: attached(t, cfg, n, name, Backing{Data: p}), disk: d, power: p}
+}
+
+// attached makes a node on a disk with internal metadata.
+func attached(t testing.TB, cfg Config, n transport.Network, name string, b Backing) *Resource {
+	t.Helper()
+	cfg.Network, b.Placement = n, metadata.Internal
 	r, err := NewResource(cfg, testLog().With("node", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{Resource: r, disk: d, power: &power{Device: d}}
-	t.Cleanup(func() { h.closeOnce.Do(h.end) }) // a test that failed leaves nothing behind
-	if err := r.AttachVolume(limit(t), 0, Backing{Data: h.power, Placement: metadata.Internal}); err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { r.closeOnce.Do(r.end) }) // a test that failed leaves nothing behind
+	if err := r.AttachVolume(limit(t), 0, b); err != nil {
+		t.Fatalf("attach: %v", err)
 	}
-	return h
+	return r
 }
 
 // power is a disk that does nothing any more when it is off.
@@ -141,12 +147,38 @@ func pair(t testing.TB, n transport.Network, addrA, addrB string) (a, b *host) {
 	t.Helper()
 	a = newHost(t, pairConfig(addrA, addrB), n, newDisk(t), "a")
 	b = newHost(t, pairConfig(addrB, addrA), n, newDisk(t), "b")
-	a.do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
-	a.do(t, replication.Admin{Kind: replication.AdminConnect})
-	b.do(t, replication.Admin{Kind: replication.AdminConnect})
-	a.wait(t, "initial sync", inSync)
-	b.wait(t, "initial sync", inSync)
+	initialSync(t, a, b)
 	return a, b
+}
+
+// initialSync makes a Primary and connects it with b, which gets its data.
+func initialSync(t testing.TB, a, b *host) {
+	t.Helper()
+	a.do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
+	for _, h := range []*host{a, b} {
+		h.do(t, replication.Admin{Kind: replication.AdminConnect})
+	}
+	for _, h := range []*host{a, b} {
+		h.wait(t, "initial sync", inSync)
+	}
+}
+
+// converged waits until the nodes are in sync, and checks that image is on both disks.
+func converged(t testing.TB, image []byte, hosts ...*host) {
+	t.Helper()
+	for _, h := range hosts {
+		h.wait(t, "resync", inSync)
+	}
+	for _, h := range hosts {
+		h.compare(t, image)
+	}
+}
+
+func closeAll(t testing.TB, hosts ...*host) {
+	t.Helper()
+	for _, h := range hosts {
+		h.close(t)
+	}
 }
 
 // dataSectors is what both nodes replicate.
@@ -187,10 +219,8 @@ func TestPairTCP(t *testing.T) {
 	if err := block.ReadAt(a.Volume(0), got, 0); err != nil || !bytes.Equal(got, image) {
 		t.Errorf("read back: %v", err)
 	}
-	a.compare(t, image)
-	b.compare(t, image)
-	a.close(t)
-	b.close(t)
+	converged(t, image, a, b)
+	closeAll(t, a, b)
 }
 
 // The other tests run on fake time and a network in memory, where an outage of an hour
@@ -207,13 +237,9 @@ func TestPairResyncAfterOutage(t *testing.T) {
 			a.wait(t, "a notices", func(s state.State) bool { return s.Conn < state.Connected })
 			scribble(t, a.Volume(0), round+2, 200, image)
 			n.SetDown(false)
-			a.wait(t, "resync", inSync)
-			b.wait(t, "resync", inSync)
-			a.compare(t, image)
-			b.compare(t, image)
+			converged(t, image, a, b)
 		}
-		a.close(t)
-		b.close(t)
+		closeAll(t, a, b)
 	})
 }
 
@@ -231,10 +257,8 @@ func TestPairSwitchPrimaries(t *testing.T) {
 		if err := block.FlushAll(b.Volume(0)); err != nil {
 			t.Errorf("flush: %v", err)
 		}
-		a.compare(t, image)
-		b.compare(t, image)
-		a.close(t)
-		b.close(t)
+		converged(t, image, a, b)
+		closeAll(t, a, b)
 	})
 }
 
@@ -251,8 +275,7 @@ func TestPairForcedWhileConnected(t *testing.T) {
 		a.do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
 		a.wait(t, "initial sync", inSync)
 		b.wait(t, "initial sync", inSync)
-		a.close(t)
-		b.close(t)
+		closeAll(t, a, b)
 	})
 }
 
@@ -278,12 +301,8 @@ func TestPairOutagesUnderLoad(t *testing.T) {
 				n.SetDown(false)
 			}
 			wg.Wait()
-			a.wait(t, "resync", inSync)
-			b.wait(t, "resync", inSync)
-			a.compare(t, image)
-			b.compare(t, image)
-			a.close(t)
-			b.close(t)
+			converged(t, image, a, b)
+			closeAll(t, a, b)
 		})
 	}
 }
@@ -331,12 +350,9 @@ func TestPairCrashedPrimary(t *testing.T) {
 			b.wait(t, "b notices", func(s state.State) bool { return s.Conn < state.Connected })
 			a = newHost(t, pairConfig("a", "b"), n, a.disk, "a2")
 			a.do(t, replication.Admin{Kind: replication.AdminConnect})
-			a.wait(t, "resync", inSync)
-			b.wait(t, "resync", inSync)
-			a.compare(t, image)
+			converged(t, image, a, b)
 			b.compare(t, a.disk.Contents()[:size*512])
-			a.close(t)
-			b.close(t)
+			closeAll(t, a, b)
 		})
 	}
 }
@@ -353,12 +369,8 @@ func TestPairCrashedSecondary(t *testing.T) {
 			scribble(t, a.Volume(0), seed+100, 100, image)
 			b = newHost(t, pairConfig("b", "a"), n, b.disk, "b2")
 			b.do(t, replication.Admin{Kind: replication.AdminConnect})
-			a.wait(t, "resync", inSync)
-			b.wait(t, "resync", inSync)
-			a.compare(t, image)
-			b.compare(t, image)
-			a.close(t)
-			b.close(t)
+			converged(t, image, a, b)
+			closeAll(t, a, b)
 		})
 	}
 }

@@ -63,13 +63,7 @@ func recordSession(t *testing.T, seed uint64) *blackout {
 			disks[i] = record.New(d, clock)
 			hosts[i] = newBlackoutHost(t, n, disks[i], name)
 		}
-		hosts[0].do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
-		for _, h := range hosts {
-			h.do(t, replication.Admin{Kind: replication.AdminConnect})
-		}
-		for _, h := range hosts {
-			h.wait(t, "initial sync", inSync)
-		}
+		initialSync(t, hosts[0], hosts[1])
 		b.size = hosts[0].dataSectors()
 		b.first = clock.Tick()
 		b.load(t, hosts[0].Volume(0), clock, rand.New(rand.NewPCG(seed, 0)))
@@ -85,18 +79,7 @@ func recordSession(t *testing.T, seed uint64) *blackout {
 func newBlackoutHost(t *testing.T, n transport.Network, d block.Device, name string) *host {
 	t.Helper()
 	peer := map[string]string{"a": "b", "b": "a"}[name]
-	cfg := pairConfig(name, peer)
-	cfg.Network = n
-	r, err := NewResource(cfg, testLog().With("node", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{Resource: r}
-	t.Cleanup(func() { h.closeOnce.Do(h.end) })
-	if err := r.AttachVolume(limit(t), 0, Backing{Data: d, Placement: metadata.Internal}); err != nil {
-		t.Fatalf("a disk after a power loss is refused: %v", err)
-	}
-	return h
+	return &host{Resource: attached(t, pairConfig(name, peer), n, name, Backing{Data: d})}
 }
 
 // load writes few blocks of all extents, again and again, several at a time.
@@ -215,9 +198,7 @@ func TestBlackoutOfBoth(t *testing.T) {
 				t.Fatalf("%s: the copies differ", what)
 			}
 			b.holds(t, what, x, at)
-			for _, h := range hosts {
-				h.close(t)
-			}
+			closeAll(t, hosts[:]...)
 		})
 	}
 }

@@ -20,11 +20,7 @@ func TestOldVersion(t *testing.T) {
 			old := pairConfig(addrB, addrA)
 			old.Core.MaxVersion = version
 			a, b := newHost(t, pairConfig(addrA, addrB), nil, newDisk(t), "a"), newHost(t, old, nil, newDisk(t), "b")
-			a.do(t, replication.Admin{Kind: replication.AdminPrimary, Force: true})
-			a.do(t, replication.Admin{Kind: replication.AdminConnect})
-			b.do(t, replication.Admin{Kind: replication.AdminConnect})
-			a.wait(t, "initial sync", inSync)
-			b.wait(t, "initial sync", inSync)
+			initialSync(t, a, b)
 			image := make([]byte, a.dataSectors()*512)
 			scribble(t, a.Volume(0), 1, 100, image)
 			for i := range image[512 : 2<<20] {
@@ -39,8 +35,7 @@ func TestOldVersion(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			a.compare(t, image)
-			b.compare(t, image)
+			converged(t, image, a, b)
 			a.do(t, replication.Admin{Kind: replication.AdminDetach})
 			a.wait(t, "detached", func(s state.State) bool { return s.Disk == state.Diskless })
 			got := make([]byte, len(image))
