@@ -9,7 +9,7 @@ import (
 	"github.com/replblk/replblk/replication/wire"
 )
 
-// same compares the disks of both nodes up to the end of the volume.
+// sized checks that both nodes have a size, in memory and on disk, and are done with resizing.
 func (p *pair) sized(t *testing.T, want uint64) {
 	t.Helper()
 	for _, n := range p.nodes {
@@ -34,6 +34,35 @@ func (p *pair) dirtyEnd(from uint64) {
 			n.data[s] = uint64(i + 1)
 		}
 	}
+}
+
+// grown is a pair in sync whose disks have more room than the volume takes.
+func grown(t *testing.T, sectors uint64) (p *pair, a, b *testNode) {
+	t.Helper()
+	p = newPair()
+	a, b = establish(t, p)
+	p.dirtyEnd(a.r.vols[0].size)
+	a.grow(sectors)
+	b.grow(sectors)
+	return p, a, b
+}
+
+// holdNewSpace settles a resize, but a's handler that runs before the resync of the new space
+// takes its time.
+func (p *pair) holdNewSpace(t *testing.T) {
+	t.Helper()
+	p.nodes[0].silent = true
+	p.settle()
+	if av, bv := p.nodes[0].r.vols[0], p.nodes[1].r.vols[0]; av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
+		t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
+	}
+}
+
+// freeNewSpace ends the handler.
+func (p *pair) freeNewSpace(t *testing.T) {
+	t.Helper()
+	p.nodes[0].silent = false
+	p.nodes[0].handled(t, HandlerBeforeResyncSource, 0)
 }
 
 func ok(t *testing.T, p *pair, n *testNode, token uint64) {
@@ -302,21 +331,12 @@ func TestGrownApart(t *testing.T) {
 // TestGrowthInterrupted breaks the connection when both nodes have grown and the new space was
 // not copied (simulator, seed 3505): the generations are equal then, the copies are not.
 func TestGrowthInterrupted(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
-	p.dirtyEnd(a.r.vols[0].size)
-	a.grow(20000)
-	b.grow(20000)
+	p, a, b := grown(t, 20000)
 	a.admin(Admin{Kind: AdminResize})
 	a.admin(Admin{Kind: AdminSecondary})
-	a.silent = true // the handler that runs before a resync takes its time
-	p.settle()
-	if av, bv := a.r.vols[0], b.r.vols[0]; av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
-		t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
-	}
+	p.holdNewSpace(t)
 	p.cut()
-	a.silent = false
-	a.handled(t, HandlerBeforeResyncSource, 0)
+	p.freeNewSpace(t)
 	p.settle()
 	b.admin(Admin{Kind: AdminPrimary}) // only a Primary begins the generation that has it copied
 	p.tick(100)
@@ -329,18 +349,10 @@ func TestGrowthInterrupted(t *testing.T) {
 // start waits for its end. The target takes no size before, and a write to space that it does
 // not know would end the connection (simulator, seed 9693).
 func TestGrowthWithinGrowth(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
+	p, a, b := grown(t, 40000)
 	av, bv := a.r.vols[0], b.r.vols[0]
-	p.dirtyEnd(av.size)
-	a.grow(40000)
-	b.grow(40000)
-	a.silent = true
 	b.admin(Admin{Kind: AdminResize, Sectors: av.size + 20000})
-	p.settle()
-	if av.st.Conn != state.Connected || bv.st.Conn != state.WFSyncUUID || av.size != bv.size {
-		t.Fatalf("not between growth and resync: %v, %v\n%s", av.st, bv.st, p.take())
-	}
+	p.holdNewSpace(t)
 	more := wire.Sizes{Backing: av.disk.limit(), MaxBioSize: 1 << 20}
 	a.hears(wire.CmdSizes, DataSocket, more.AppendTo(nil, a.r.session()))
 	token := a.admin(Admin{Kind: AdminResize})
@@ -348,8 +360,7 @@ func TestGrowthWithinGrowth(t *testing.T) {
 	if r := a.replies[token]; r != state.ResizeDuringResync || av.size != bv.size {
 		t.Fatalf("resize: %v, sizes %d and %d\n%s", r, av.size, bv.size, p.take())
 	}
-	a.silent = false
-	a.handled(t, HandlerBeforeResyncSource, 0)
+	p.freeNewSpace(t)
 	p.tick(200)
 	p.sized(t, a.layout.DataSectors)
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
@@ -360,12 +371,8 @@ func TestGrowthWithinGrowth(t *testing.T) {
 // less room than now. The Secondary does not answer that before it has its own answer
 // (simulator, seed 1660 with growth on links that break).
 func TestGrowthAskedFromBothEnds(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
+	p, a, b := grown(t, 40000)
 	before := a.r.vols[0].size
-	p.dirtyEnd(before)
-	a.grow(40000)
-	b.grow(40000)
 	a.asleep = true
 	b.admin(Admin{Kind: AdminResize})
 	p.settle()
