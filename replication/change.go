@@ -40,6 +40,13 @@ func (v *volume) propose(mask, val state.Word, cmd command) (result state.Result
 	return 0, true
 }
 
+// asksFor says whether the peer has been asked for a change of a part of the volume's state,
+// and its answer has not come yet.
+func (v *volume) asksFor(part state.Word) bool {
+	c := v.r.change
+	return c != nil && c.vol == v && c.mask&part != 0
+}
+
 func (r *Resource) sendChange(cmd wire.Command, vol uint16, mask, val state.Word) {
 	off := r.open(cmd, vol, wire.StateChangeRequestSize)
 	r.fx.Buf = (&wire.StateChangeRequest{Mask: mask, Value: val}).AppendTo(r.fx.Buf)

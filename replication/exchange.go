@@ -216,8 +216,7 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 
 // asksToBeTarget says whether an invalidate of ours waits for the peer's answer.
 func (v *volume) asksToBeTarget() bool {
-	c := v.r.change
-	return c != nil && c.vol == v && c.mask&maskConn != 0 && c.val&maskConn == state.Word(state.StartingSyncT)<<4
+	return v.asksFor(maskConn) && v.r.change.val&maskConn == state.Word(state.StartingSyncT)<<4
 }
 
 // becomeTarget starts the resync.

@@ -55,8 +55,10 @@ func (v *volume) resizeCommand(c command) {
 		v.r.reply(c.Token, state.ResizeDuringResync)
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		v.r.reply(c.Token, state.ResizeNeedsPrimary)
-	case v.sizeInDoubt() || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
-		v.r.later(c) // no size may change between P_SIZES and the end of the handshake
+	case v.sizeInDoubt() || v.asksFor(maskConn) || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
+		// No size may change between P_SIZES and the end of the handshake, nor when the peer has
+		// maybe agreed to a resync or a verify already: it takes no size then.
+		v.r.later(c)
 	default:
 		z := resizing{ours: true, token: c.Token, force: c.Force, alone: c.AssumePeer, user: c.Sectors}
 		if c.AssumeClean {

@@ -300,3 +300,33 @@ func TestVerifyWaitsForAResize(t *testing.T) {
 		p.equal(t)
 	}
 }
+
+// TestResizeWaitsForAnAnswer: the peer may have agreed to a verify already, and takes no size then.
+func TestResizeWaitsForAnAnswer(t *testing.T) {
+	p, a, b := verified(t)
+	b.grow(4096)
+	a.admin(Admin{Kind: AdminResize})
+	p.tick(3) // now a knows that b has room
+	a.grow(4096)
+	before := a.r.vols[0].size
+	a.admin(Admin{Kind: AdminVerify})
+	a.next()
+	for b.next() {
+	}
+	answer := a.hold(EvPacket)
+	token := a.admin(Admin{Kind: AdminResize})
+	p.tick(2)
+	if s := b.r.State(0); len(answer) != 1 || s.Conn != state.VerifyT || a.r.vols[0].size != before {
+		t.Fatalf("%d answers held, peer %v, %d sectors, %d before", len(answer), s, a.r.vols[0].size, before)
+	}
+	a.inbox = append(answer, a.inbox...)
+	p.finished(t, 0)
+	if r := a.replies[token]; r != state.ResizeDuringResync {
+		t.Fatalf("resize during a verify: %v", r)
+	}
+	token = a.admin(Admin{Kind: AdminResize})
+	p.tick(30)
+	ok(t, p, a, token)
+	p.sized(t, a.layout.DataSectors)
+	p.equal(t)
+}
