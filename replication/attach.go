@@ -49,6 +49,12 @@ func (v *volume) attach(a *Attach) {
 		v.refuseDisk(NoteShrink)
 		return
 	}
+	if v.outrun != 0 && metadata.SameUUID(v.outrun, sb.UUIDs.Current()) {
+		// The connection was lost before the peer heard that this disk had failed under the
+		// Primary, so its generation is the same, and by the mark of a Primary the disk
+		// would be the source. But the peer has all that was answered, and the disk has not.
+		found.Disk = metadata.DiskInconsistent
+	}
 	v.disk = d
 	v.crashed = found.CrashedPrimary
 	v.sizeAtAttach(d)

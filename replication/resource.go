@@ -47,6 +47,7 @@ type volume struct {
 	exposed      uint64 // current UUID of the data that the application has seen
 	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
 	heir         bool   // the peer may have begun a generation based on exposed and not have told us
+	outrun       uint64 // current UUID of an own disk that failed while the peer's went on, until another one is seen
 	crashed      bool   // this node went down as Primary and the copies have not been equal since
 	peerDetaches bool   // the peer asked to detach its disk in good order
 	considered   bool   // "consider resync" (spec 7.5 step 6)

@@ -165,6 +165,10 @@ func (v *volume) afterDisk(old, now state.State) {
 	connected := now.Conn >= state.Connected
 	if now.Disk == state.Failed && old.Disk != state.Failed { // 17
 		v.heir = v.heir || connected && now.Role == state.Primary && now.PeerDisk >= state.Inconsistent
+		if connected && now.Role == state.Primary && now.PeerDisk == state.UpToDate {
+			own := v.ownUUIDs()
+			v.outrun = own.Current()
+		}
 		if connected {
 			v.sendState()
 		}
@@ -245,7 +249,12 @@ func (v *volume) freeze() {
 }
 
 // expose records the generation of the data that the application sees.
-func (v *volume) expose(uuid uint64) { v.exposed, v.unseen, v.heir = uuid, false, false }
+func (v *volume) expose(uuid uint64) {
+	v.exposed, v.unseen, v.heir = uuid, false, false
+	if !metadata.SameUUID(uuid, v.outrun) {
+		v.outrun = 0
+	}
+}
 
 // setCurrent adopts u as the current UUID.
 func (v *volume) setCurrent(u uint64) {

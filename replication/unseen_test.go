@@ -42,6 +42,37 @@ func TestFailedDiskDoesNotComeBackAsGood(t *testing.T) {
 	}
 }
 
+// TestDiskThatFailedUnderAPrimaryIsTarget: the same, and the node ceases to be Primary before
+// its disk is back. No kernel, and no old version, says that its copy has lost nothing.
+func TestDiskThatFailedUnderAPrimaryIsTarget(t *testing.T) {
+	c := testConfig()
+	c.MaxVersion = 95
+	p := newPair(c, c)
+	a, b := establish(t, p)
+	a.hung = true
+	id := a.request(OpWrite, 8, 4096, 7)
+	p.tick(1)
+	for _, io := range a.owed {
+		a.post(Event{Kind: EvDisk, IO: io, Err: DiskIOError})
+	}
+	a.hung, p.apart = false, true
+	p.cut()
+	p.tick(2)
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[8] != 7 {
+		t.Fatalf("write: %v, %v", o, ok)
+	}
+	a.admin(Admin{Kind: AdminSecondary})
+	p.apart = false
+	p.tick(15)
+	a.attach()
+	p.tick(30)
+	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+	p.equal(t)
+	if b.data[8] != 7 {
+		t.Error("an answered write is lost")
+	}
+}
+
 // TestBooksOfAPeerWithoutDisk: from the moment on at which only this node has what the peer's
 // application writes, its activity log counts; but after a crash only if the superblock says
 // so. No such write may reach the disk before that is durable, also where the log need not be
