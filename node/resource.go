@@ -30,6 +30,15 @@ type Config struct {
 	Handlers HandlerConfig
 }
 
+// link is Link, with what the core's configuration asks of it: a kernel that refuses writes of
+// another Primary confirms no epoch any more (spec 14.2 #2), so this node tries to be the one
+// that refuses.
+func (c *Config) link() transport.Config {
+	l := c.Link
+	l.Resolve = l.Resolve || c.Core.TwoPrimaries
+	return l
+}
+
 // Resource is a resource of this node, with everything that it is connected to.
 type Resource struct {
 	name string
@@ -102,7 +111,7 @@ func newResource(cfg Config, c core, log *slog.Logger) *Resource {
 		network = &transport.TCP{Options: opt}
 	}
 	r.conn = &connection{loop: r.loop, bufs: r.bufs, sums: &r.ops.sums, log: r.log, before: r.remeasure}
-	r.conn.configure(network, cfg.Link)
+	r.conn.configure(network, cfg.link())
 	r.handlers = newHandlers(r.ctx, cfg.Handlers, r.loop, r.log, r.publish)
 	r.replies.waiting = make(map[uint64]chan state.Result)
 	go r.loop.stand()
@@ -198,7 +207,7 @@ func (r *Resource) Adjust(ctx context.Context, cfg Config) (state.Result, error)
 	res, err := r.Admin(ctx, replication.Admin{Kind: replication.AdminAdjust, Config: &cfg.Core})
 	if err == nil && res.OK() {
 		r.handlers.configure(cfg.Handlers)
-		r.conn.configure(cfg.Network, cfg.Link)
+		r.conn.configure(cfg.Network, cfg.link())
 		for _, vc := range cfg.Core.Volumes {
 			if v := r.volumes[vc.Number]; v != nil {
 				v.guarded.Store(vc.DiskTimeoutTenths != 0)

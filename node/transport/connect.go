@@ -33,6 +33,9 @@ type Config struct {
 	// MetaWait is how long to wait for the peer's meta socket after this node
 	// connected the data socket. A kernel connects at once. 0: 400 ms.
 	MetaWait time.Duration
+	// Resolve: try to be the node that accepts the meta socket, see
+	// Pair.ResolveConflicts. A peer that tries the same may win.
+	Resolve bool
 }
 
 func (c Config) withDefaults() Config {
@@ -96,6 +99,7 @@ type establisher struct {
 	ownMeta    bool
 	keep       bool // in a crossing, keep the own socket
 	crossings  int
+	bids       int // how often Resolve was tried
 
 	dialing  bool
 	dialed   chan dialResult
@@ -167,6 +171,10 @@ func (e *establisher) next() time.Duration {
 	if wait := time.Until(e.nextDial); wait > 0 {
 		return wait
 	}
+	if e.data != nil && e.bid() { // the peer has waited for a meta socket: let it have our data socket again
+		closeAll(e.data)
+		e.data = nil
+	}
 	e.dialing = true
 	go func() {
 		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ConnectInterval)
@@ -206,6 +214,10 @@ func (e *establisher) connected(d dialResult) {
 // accepted uses a socket that the peer dialed.
 func (e *establisher) accepted(a arrival) {
 	e.dropDead()
+	if a.kind == firstData && e.bid() {
+		e.outbid(a.sock)
+		return
+	}
 	slot, own := &e.data, &e.ownData
 	if a.kind == firstMeta {
 		slot, own = &e.meta, &e.ownMeta
@@ -226,6 +238,31 @@ func (e *establisher) accepted(a arrival) {
 	e.nextDial = time.Now()
 	if crossed && rand.IntN(2) == 0 {
 		e.nextDial = time.Now().Add(e.short())
+	}
+}
+
+// maxBids is how often one attempt tries to have the meta socket dialed by the peer. A
+// kernel needs one, two nodes that both try it must end soon.
+const maxBids = 3
+
+// bid says whether to try once more to be the node that accepts the meta socket: who accepts a
+// data socket dials the meta socket, so the data socket must be this node's.
+func (e *establisher) bid() bool {
+	if !e.cfg.Resolve || e.meta != nil || e.bids == maxBids {
+		return false
+	}
+	e.bids++
+	return true
+}
+
+// outbid refuses a data socket of the peer in favour of an own one. A kernel that finds its own
+// closed takes the next one that comes, and dials the meta socket at once.
+func (e *establisher) outbid(theirs Socket) {
+	_ = theirs.Close()
+	if e.data == nil {
+		e.nextDial = time.Now()
+	} else { // crossed: the kernel has closed its own already
+		e.nextDial = time.Now().Add(e.metaWait())
 	}
 }
 
