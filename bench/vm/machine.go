@@ -49,7 +49,7 @@ func boot(ctx context.Context, p plan, lab, initrd, scratch, name string, i int)
 	m.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", //nolint:gosec // no input from outside
 		"-accel", "tcg,thread=multi", "-m", "768", "-smp", "1", "-display", "none", "-no-reboot", "-monitor", "none",
 		"-kernel", filepath.Join(lab, "vmlinuz"), "-initrd", initrd,
-		"-append", "console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable machine="+name+" address="+addresses[i]+"/24",
+		"-append", "console=ttyS0 panic=-1 no_timer_check net.ifnames=0 tsc=reliable machine="+name+" address="+addresses[i]+"/24",
 		"-serial", "file:"+filepath.Join(p.out, "vm-"+name+".console.log"),
 		"-serial", "unix:"+m.socket+",server=on,wait=off",
 		"-netdev", "tap,id=n0,ifname=tap"+name+",script=no,downscript=no", "-device", fmt.Sprintf("virtio-net-pci,netdev=n0,mac=52:54:00:99:00:%02x", i+1),
