@@ -16,7 +16,7 @@ func TestAdjust(t *testing.T) {
 	a.editRes(func(s string) string { return s }) // a file of its own from the start
 	a.start()
 	b.start()
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 	a.must("primary", "r0")
 	c := a.dial()

@@ -33,6 +33,16 @@ func veth(t *testing.T) (server, client string) {
 	return server, client
 }
 
+// find asks for the target until it answers.
+func find(c *aoetest.Client) (a aoe.ConfigArg, err error) {
+	c.Timeout = 100 * time.Millisecond
+	for end := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) {
+		if a, err = c.Discover(); err == nil || time.Now().After(end) {
+			return a, err
+		}
+	}
+}
+
 // An AoE target answers while its resource is Primary, and is not there otherwise.
 func TestAoE(t *testing.T) {
 	t.Parallel()
@@ -47,7 +57,7 @@ func TestAoE(t *testing.T) {
 	_ = conf.Close()
 	a.start()
 	b.start()
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 
 	link, err := packet.Open(client, packet.Options{Filter: packet.Filter{Everything: true}})
@@ -61,10 +71,10 @@ func TestAoE(t *testing.T) {
 		t.Errorf("a Secondary was discovered: %v", err)
 	}
 	a.must("primary", "r0")
-	c.Timeout = 5 * time.Second
-	if _, err := c.Discover(); err != nil {
+	if _, err := find(c); err != nil {
 		t.Fatal(err)
 	}
+	c.Timeout = patient
 	data := bytes.Repeat([]byte{0xa5, 0x5a}, 512)
 	if _, _, err := c.ATA(aoe.ATA{Flags: aoe.ATAFlagWrite | aoe.ATAFlagExt, Count: 2, Command: aoe.ATAWriteExt, LBA: 100}, data); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func TestOnIOError(t *testing.T) {
 			})
 			a.start()
 			b.start()
-			a.must("wait-connect", "--timeout", "15s", "r0")
+			a.must("wait-connect", "--timeout", patientOption, "r0")
 			a.must("new-current-uuid", "--clear-bitmap", "r0")
 			a.must("primary", "r0")
 			l := nbdclient.NewLedger()

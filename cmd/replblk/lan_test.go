@@ -83,7 +83,7 @@ func (n lan) pair(t *testing.T, more string) (a, b *host) {
 		})
 		h.start()
 	}
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 	a.waitFor("both up to date", func(r *control.Resource) bool { return inSync([]control.Resource{*r}) })
 	a.must("primary", "r0")
@@ -115,13 +115,7 @@ func (n lan) stationOn(t *testing.T, name string, sectors int) *station {
 	t.Cleanup(func() { _ = link.Close() })
 	s := &station{t: t, link: link, ledger: aoetest.NewLedger(2000, sectors, 30, 1)}
 	c := aoetest.NewClient(link, 1, 1)
-	c.Timeout = 100 * time.Millisecond
-	for range 50 {
-		if s.config, err = c.Discover(); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	if s.config, err = find(c); err != nil {
 		t.Fatal(err)
 	}
 	s.target = c.Target
@@ -192,6 +186,7 @@ func TestAoEFailover(t *testing.T) {
 	for round := range aoeRounds {
 		p, o := nodes[round%2], nodes[1-round%2]
 		var promoted time.Duration
+		lost := timer.Limit() // what a lost frame costs at the most
 		l := s.load(timer, 16, 1500*time.Millisecond, func() {
 			began := time.Now()
 			p.end(syscall.SIGKILL)
@@ -200,34 +195,35 @@ func TestAoEFailover(t *testing.T) {
 		})
 		t.Logf("kill %d: promoted after %v, no answer for %v, slowest request %v, %d repeats, %d written, %d read",
 			round, promoted, l.Frozen, s.ledger.Slowest, l.Repeats, s.ledger.Written, s.ledger.Read)
-		if l.Frozen > promoted+time.Second {
+		if l.Frozen > promoted+lost+servedSoon {
 			t.Errorf("the client waited %v, %v after the promotion", l.Frozen, l.Frozen-promoted)
 		}
 		s.ledger.Slowest = 0
 		s.verify()
 		p.start()
-		p.must("wait-sync", "--timeout", "30s", "r0")
+		p.must("wait-sync", "--timeout", patientOption, "r0")
 	}
 }
 
 // aoeRounds is how often the role moves in these tests.
 const aoeRounds = 4
 
-// coldTimer is a driver that has heard few answers: a lost frame costs it seconds.
+// servedSoon is how long a client may wait that has lost nothing. It is far above what it
+// takes, and below what a lost frame costs a coldTimer.
+const servedSoon = 8 * time.Second
+
+// coldTimer is a driver that has heard no answer yet: a lost frame costs it 16 s.
 type coldTimer struct{ *aoetest.Linux }
 
 func (coldTimer) Heard(time.Duration) {}
 
 // TestAoESwitch: a planned switch and back under load. A client that would wait
-// seconds for a lost frame loses none.
+// long for a lost frame loses none.
 func TestAoESwitch(t *testing.T) {
 	n := newLAN(t, 9000)
 	a, b := n.pair(t, "")
 	s := n.station(t, 16)
 	cold := aoetest.NewLinux(16)
-	for range 40 {
-		cold.Heard(300 * time.Microsecond)
-	}
 	warm := aoetest.NewLinux(int(s.config.Buffers))
 	nodes := []*host{a, b}
 	for round := range 2 * aoeRounds {
@@ -245,7 +241,7 @@ func TestAoESwitch(t *testing.T) {
 		})
 		x := p.snapshot().AoE[0]
 		t.Logf("switch %d: %v, no answer for %v, %d repeats, %d handed over so far, %d superseded", round, switched, l.Frozen, l.Repeats, x.HandedOver, o.snapshot().AoE[0].Dropped["superseded"])
-		if l.Frozen > switched+time.Second {
+		if l.Frozen > switched+servedSoon {
 			t.Errorf("the client waited %v for a switch of %v", l.Frozen, switched)
 		}
 		s.verify()
@@ -259,26 +255,31 @@ func TestAoEListsSurvive(t *testing.T) {
 	dir := t.TempDir()
 	a, b := n.pair(t, "permit reserve; permit mask; state-file \""+dir+"/NODE.json\";")
 	s := n.station(t, 2)
-	c := aoetest.NewClient(s.link, 1, 1)
-	c.Target = s.target
-	own := aoe.MAC(s.link.HardwareAddr())
+	c := newMember(s)
+	own := c.mac
 	all := []aoe.MAC{own}
 	for i := range aoe.MaxMACs - 1 {
 		all = append(all, aoe.MAC{2, 1, 1, 1, 0, byte(i)})
 	}
-	if _, err := c.Reserve(aoe.ReserveSet, all...); err != nil {
+	if err := c.reserve(all...); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Mask(aoe.MaskEdit, aoe.Directive{Command: aoe.DirectiveAdd, MAC: own}); err != nil {
+	add := func() error {
+		_, err := c.Mask(aoe.MaskEdit, aoe.Directive{Command: aoe.DirectiveAdd, MAC: own})
+		return err
+	}
+	if err := c.patiently(add); err != nil {
 		t.Fatal(err)
 	}
 	check := func(when string) {
 		t.Helper()
-		r, err := c.Reserve(aoe.ReserveRead)
+		var r aoe.ReserveArg
+		err := c.patiently(func() (err error) { r, err = c.Reserve(aoe.ReserveRead); return err })
 		if err != nil || !slices.Equal(r.MACs, all) {
 			t.Errorf("%s: %d reserved, %v", when, len(r.MACs), err)
 		}
-		m, err := c.Mask(aoe.MaskRead)
+		var m aoe.MaskArg
+		err = c.patiently(func() (err error) { m, err = c.Mask(aoe.MaskRead); return err })
 		if err != nil || len(m.Directives) != 1 || m.Directives[0].MAC != own {
 			t.Errorf("%s: mask %+v, %v", when, m, err)
 		}

@@ -68,7 +68,7 @@ func TestAoEInterfaces(t *testing.T) {
 		t.Errorf("%d kinds of interfaces were tried", kinds)
 	}
 	t.Logf("on the interface that stays: no answer for %v, %d repeats, %d written, %d read", l.Frozen, l.Repeats, s.ledger.Written, s.ledger.Read)
-	if l.Frozen > time.Second {
+	if l.Frozen > servedSoon {
 		t.Errorf("the client of the other interface waited %v", l.Frozen)
 	}
 	s.verify()
@@ -96,18 +96,12 @@ func (n lan) through(t *testing.T, s *station, when string, lba uint64, sectors 
 	}
 	defer link.Close()
 	c := aoetest.NewClient(link, 1, 1)
-	c.Timeout = 100 * time.Millisecond
-	var cfg aoe.ConfigArg
-	for end := time.Now().Add(patient); ; {
-		if cfg, err = c.Discover(); err == nil || time.Now().After(end) {
-			break
-		}
-	}
+	cfg, err := find(c)
 	if want := aoe.VirtualMAC(1, 1, 1); err != nil || c.Target != want || cfg.Sectors != sectors {
 		t.Fatalf("%s: found at %v with %d sectors, %v; want %v with %d", when, c.Target, cfg.Sectors, err, want, sectors)
 	}
 	data := bytes.Repeat([]byte{byte(lba), 0x5a}, 256)
-	c.Timeout = time.Second
+	c.Timeout = patient
 	if _, _, err := c.ATA(aoe.ATA{Flags: aoe.ATAFlagWrite | aoe.ATAFlagExt, Count: 1, Command: aoe.ATAWriteExt, LBA: lba}, data); err != nil {
 		t.Fatalf("%s: write: %v", when, err)
 	}
@@ -117,7 +111,7 @@ func (n lan) through(t *testing.T, s *station, when string, lba uint64, sectors 
 	}
 	defer side.Close()
 	o := aoetest.NewClient(side, 1, 1)
-	o.Target = s.target
+	o.Target, o.Timeout = s.target, patient
 	_, got, err := o.ATA(aoe.ATA{Flags: aoe.ATAFlagExt, Count: 1, Command: aoe.ATAReadExt, LBA: lba}, nil)
 	if err != nil || !bytes.Equal(got[:512], data) {
 		t.Fatalf("%s: what lan1 has written is not what lan0 reads: %v", when, err)

@@ -45,7 +45,10 @@ func TestMain(m *testing.M) {
 
 const (
 	diskMiB = 64
-	patient = 20 * time.Second
+	// patient is how long a test waits for what must come. It is far above what it takes:
+	// all packages are tested at once, on two cores.
+	patient       = time.Minute
+	patientOption = "60s"
 )
 
 // host is one node of a pair.
@@ -110,7 +113,7 @@ func synced(t *testing.T, o pairOptions) (a, b *host) {
 	a, b = newPair(t, o)
 	a.start()
 	b.start()
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 	a.waitFor("both up to date", func(r *control.Resource) bool { return inSync([]control.Resource{*r}) })
 	return a, b
@@ -227,7 +230,7 @@ func (h *host) args(args ...string) []string {
 func (h *host) run(args ...string) (out string, code int, stderr string) {
 	h.t.Helper()
 	var o, e bytes.Buffer
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*patient)
 	defer cancel()
 	c := exec.CommandContext(ctx, binary, h.args(args...)...)
 	c.Stdout, c.Stderr = &o, &e

@@ -69,7 +69,7 @@ func TestExitCodes(t *testing.T) {
 	a.refused(control.ExitUsage, "is not a number", "detach", "r0/x")
 	a.refused(control.ExitRefused, "(-15) Need a connection", "invalidate-remote", "r0")
 	b.start()
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 	a.must("primary", "r0")
 	b.refused(control.ExitRefused, "(-1) Multiple primaries not allowed by config", "primary", "r0")
@@ -148,7 +148,7 @@ func TestKillPrimary(t *testing.T) {
 		}
 		_ = c.Close()
 		p.start()
-		p.must("wait-sync", "--timeout", "30s", "r0")
+		p.must("wait-sync", "--timeout", patientOption, "r0")
 		r := p.snapshot()
 		if got, limit := r.Volumes[0].Counters.Received, r.Volumes[0].Size*3/4; got > limit {
 			t.Errorf("round %d: the resync received %d bytes of a disk of %d", round, got, r.Volumes[0].Size)
@@ -182,7 +182,7 @@ func TestKillSecondary(t *testing.T) {
 			t.Fatalf("the loss of the Secondary reached the client: %v", err)
 		}
 		b.start()
-		a.must("wait-sync", "--timeout", "30s", "r0")
+		a.must("wait-sync", "--timeout", patientOption, "r0")
 	}
 	_ = c.Close()
 	a.must("secondary", "r0")
@@ -192,7 +192,7 @@ func TestKillSecondary(t *testing.T) {
 
 func TestKillDuringResync(t *testing.T) {
 	t.Parallel()
-	slow := "c-max-rate 4M; c-min-rate 4M; resync-rate 4M;"
+	slow := "c-max-rate 2M; c-min-rate 2M; resync-rate 2M;" // eight seconds, to be looked at
 	for _, victim := range []string{"source", "target"} {
 		t.Run(victim, func(t *testing.T) {
 			a, b := synced(t, pairOptions{disk: slow})
@@ -224,7 +224,7 @@ func TestKillDuringResync(t *testing.T) {
 				b.end(syscall.SIGKILL)
 				b.start()
 			}
-			b.must("wait-sync", "--timeout", "60s", "r0")
+			b.must("wait-sync", "--timeout", patientOption, "r0")
 			if victim == "target" {
 				a.must("secondary", "r0")
 			}
@@ -275,7 +275,7 @@ func TestSplitBrain(t *testing.T) {
 	}
 	a.must("connect", "--discard-my-data", "r0")
 	b.must("connect", "r0")
-	a.must("wait-sync", "--timeout", "30s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	a.must("primary", "r0")
 	a.check(lb)
 }
@@ -302,7 +302,7 @@ func TestStopUnderLoad(t *testing.T) {
 	b.must("primary", "r0")
 	b.check(l)
 	a.start()
-	a.must("wait-sync", "--timeout", "30s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	if got := a.snapshot().Volumes[0].Counters.Received; got > 1<<20 {
 		t.Errorf("the reconnect after an orderly end received %d bytes", got)
 	}
@@ -320,7 +320,7 @@ func TestDetachAttach(t *testing.T) {
 	}
 	a.check(l)
 	a.must("attach", "r0")
-	a.must("wait-sync", "--timeout", "30s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	if err := l.Fill(t.Context(), c, 0, 500, 300); err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestDetachAttach(t *testing.T) {
 	b.check(l)
 	b.must("secondary", "r0")
 	a.must("invalidate", "r0")
-	a.must("wait-sync", "--timeout", "30s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	size := a.snapshot().Volumes[0].Size
 	a.must("down", "r0")
 	b.must("down", "r0")
@@ -405,7 +405,7 @@ func TestMetadataAgrees(t *testing.T) {
 	a.must("restore-md", "--force", file, "r0")
 	a.start()
 	b.start()
-	a.must("wait-sync", "--timeout", "30s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	a.must("primary", "r0")
 	a.check(l)
 }

@@ -49,17 +49,17 @@ func TestResyncSparesTheApplication(t *testing.T) {
 			return false
 		}
 		checked = time.Now()
-		return over() || time.Since(start) > time.Minute
+		return over() || time.Since(start) > 3*patient
 	})
 	busy := time.Since(start)
-	if busy > time.Minute {
-		t.Fatal("the resync is not over after a minute beside the application")
+	if busy > 3*patient {
+		t.Fatalf("the resync is not over after %v beside the application", busy)
 	}
 	at := func(list []time.Duration, permille int) time.Duration { return list[len(list)*permille/1000] }
 	t.Logf("resync of %.0f MiB: %.0f MiB/s while the application is quiet, %.0f while it writes", mib, mib/quiet.Seconds(), mib/busy.Seconds())
 	t.Logf("write of 4 KiB, 500th and 990th of a thousand: %v and %v without a resync (%d), %v and %v beside one (%d)",
 		at(alone, 500), at(alone, 990), len(alone), at(beside, 500), at(beside, 990), len(beside))
-	if limit := 50*at(alone, 500) + 20*time.Millisecond; at(beside, 500) > limit {
+	if limit := 50*at(alone, 500) + 100*time.Millisecond; at(beside, 500) > limit {
 		t.Errorf("half of the writes took more than %v beside a resync", at(beside, 500))
 	}
 }

@@ -31,7 +31,7 @@ func TestHandlerVetoesAResync(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.must("connect", "r0")
-	b.must("wait-sync", "--timeout", "20s", "r0")
+	b.must("wait-sync", "--timeout", patientOption, "r0")
 	b.waitForLog("after-resync-target")
 	equalDisks(t, a, b, a.snapshot().Volumes[0].Size)
 }

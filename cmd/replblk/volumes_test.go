@@ -76,7 +76,7 @@ func volumesPair(t *testing.T) (a, b *host) {
 		h.must("create-md", "--force", "r0")
 		h.start()
 	}
-	a.must("wait-connect", "--timeout", "15s", "r0")
+	a.must("wait-connect", "--timeout", patientOption, "r0")
 	a.must("new-current-uuid", "--clear-bitmap", "r0")
 	a.waitFor("all up to date", func(r *control.Resource) bool { return len(r.Volumes) == volumes && inSync([]control.Resource{*r}) })
 	return a, b
@@ -133,7 +133,7 @@ func TestVolumeLosesItsDisk(t *testing.T) {
 		})
 	}
 	a.must("attach", "r0/1")
-	a.must("wait-sync", "--timeout", "60s", "r0")
+	a.must("wait-sync", "--timeout", patientOption, "r0")
 	stop()
 	wg.Wait()
 	for n := range volumes {
@@ -190,5 +190,5 @@ func TestResyncAfter(t *testing.T) {
 	b.waitFor("volume 2 first", func(r *control.Resource) bool {
 		return r.Volumes[2].Disk == "UpToDate" && r.Volumes[0].Disk != "UpToDate"
 	})
-	b.must("wait-sync", "--timeout", "60s", "r0")
+	b.must("wait-sync", "--timeout", patientOption, "r0")
 }
