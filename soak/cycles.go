@@ -163,14 +163,19 @@ func (c *cycle) takeOver(ctx context.Context) error {
 		return err
 	}
 	if err := c.other().Primary(ctx); err != nil {
-		if c.pair.Chosen() == c.host().Name {
-			return errOutvoted
-		}
-		return err
+		return c.outvoted(err)
 	}
 	c.primary = 1 - c.primary
 	c.fig.takeovers.Add(1)
 	return nil
+}
+
+// outvoted is why the Secondary was not promoted: err, or that the witness is for the Primary.
+func (c *cycle) outvoted(err error) error {
+	if c.pair.Chosen() == c.host().Name {
+		return errOutvoted
+	}
+	return err
 }
 
 // converge waits until both copies are the same, and checks everything.

@@ -304,17 +304,27 @@ func TestSecondDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := exec.Command(program, "-c", p.Hosts[0].Path(".res"), "--config", conf, "--node", "a", "run")
-	var log bytes.Buffer
-	other.Stderr = &log
+	log, err := os.Create(conf + ".log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	other.Stderr = log
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		text, err := os.ReadFile(log.Name())
+		if strings.Contains(string(text), "resource not up") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Errorf("the log of the second daemon:\n%s (%v)", text, err)
+			break
+		}
+	}
 	_ = other.Process.Signal(syscall.SIGTERM)
 	_ = other.Wait()
-	if !strings.Contains(log.String(), "resource not up") {
-		t.Errorf("the log of the second daemon:\n%s", log.String())
-	}
 	if err := l.Fill(t.Context(), c, 0, 512, 50); err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +411,7 @@ func fillPipe(t *testing.T, w *os.File) {
 
 // X10: a daemon that stands still for less than ping-timeout is not given up.
 func TestShortPause(t *testing.T) {
-	p := newTestPair(t, chaos.Options{Net: "ping-timeout 30; timeout 60; ko-count 7; ping-int 1; connect-int 1;"})
+	p := newTestPair(t, chaos.Options{Net: "ping-timeout 100; timeout 200; ko-count 7; ping-int 1; connect-int 1;"})
 	begin(t, p)
 	l := nbdclient.NewLedger()
 	c := dial(t, p.Hosts[0])

@@ -111,7 +111,7 @@ func zombie(ctx context.Context, c *cycle) error {
 
 func exchange(ctx context.Context, c *cycle) error {
 	if err := c.pair.SwitchTo(ctx, 1-c.primary); err != nil {
-		return err
+		return c.outvoted(err)
 	}
 	c.primary = 1 - c.primary
 	c.groups[0].moveTo(c.host())

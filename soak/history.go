@@ -20,7 +20,7 @@ const (
 )
 
 // checkTime bounds the search for an order of a history.
-const checkTime = 20 * time.Second
+const checkTime = 2 * time.Minute
 
 // access is an operation on a register.
 type access struct {

@@ -37,12 +37,16 @@ const (
 	killAgain   = 0.7 // how often the node that died is the next victim too
 )
 
+// killNet is the net section: who dies is noticed at once, and who is only slow, on a machine
+// that is shared by all pairs and their straces, is not given up.
+const killNet = "ping-int 1; ping-timeout 100; timeout 150;"
+
 // deathNews is how long we may be the last to hear of a daemon's death.
-const deathNews = 2 * time.Second
+const deathNews = 20 * time.Second
 
 // patience is how long a pair may take to come back. It is far above what it takes:
 // who does not come back within it never does.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // killPoints goes through points with several pairs at a time.
 func killPoints(ctx context.Context, o killOptions) (*figures, error) {
@@ -87,7 +91,7 @@ type campaign struct {
 
 func (c *campaign) run(ctx context.Context, o killOptions, next *atomic.Int64) (err error) {
 	c.pair, err = chaos.NewPair(ctx, chaos.Options{Binary: o.binary, Dir: c.dir, SizeMiB: killDiskMiB,
-		Net: "ping-int 1; ping-timeout 30; timeout 40;"})
+		Net: killNet})
 	if err != nil {
 		return err
 	}

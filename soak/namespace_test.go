@@ -63,7 +63,7 @@ func TestPartitions(t *testing.T) {
 		if err := l.Fill(t.Context(), c, 0, 2048, 200); err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
-		if d := time.Since(began); d > 10*time.Second {
+		if d := time.Since(began); d > patience {
 			t.Errorf("%s: writes went on after %v", tc.name, d)
 		}
 		if _, err := p.Hosts[1].WaitFor(t.Context(), patience, "loss of the Primary", chaos.Lost); err != nil {

@@ -75,7 +75,7 @@ func TestSoakCycles(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real programs only: nothing of ours runs in this process")
 	}
-	fig, err := soak(t.Context(), soakOptions{binary: program, dir: memDir(t), duration: 5 * time.Minute, cycles: len(faults), seed: 1})
+	fig, err := soak(t.Context(), soakOptions{binary: program, dir: memDir(t), duration: 15 * time.Minute, cycles: len(faults), seed: 1})
 	figuresOf(t, fig)
 	if err != nil {
 		t.Fatal(err)

@@ -21,9 +21,9 @@ const Resource = "r0"
 // Times that Host waits for.
 const (
 	pollInterval = 4 * time.Millisecond
-	endTimeout   = 30 * time.Second
-	toolTimeout  = 30 * time.Second
-	askTimeout   = 5 * time.Second // a daemon that hangs, or is stopped, does not answer
+	endTimeout   = time.Minute
+	toolTimeout  = time.Minute
+	askTimeout   = 10 * time.Second // a daemon that hangs, or is stopped, does not answer
 )
 
 // ErrDied is returned by Host.WaitFor when the daemon ends meanwhile.
@@ -116,7 +116,7 @@ func (h *Host) Signal(sig syscall.Signal) {
 }
 
 // End sends a signal and waits for the daemon's end, which is returned. A daemon that
-// does not end in 30 s is an error.
+// does not end in a minute is an error.
 func (h *Host) End(sig syscall.Signal) error {
 	if !h.Running() {
 		return nil

@@ -14,8 +14,11 @@ import (
 	"github.com/replblk/replblk/internal/loopback"
 )
 
-// switchTimeout is how long the news of a demotion may take.
-const switchTimeout = 10 * time.Second
+// How long things may take that come about by themselves, far above what they take.
+const (
+	switchTimeout = time.Minute // the news of a demotion
+	beginTimeout  = time.Minute // two fresh nodes that connect
+)
 
 // Options of a Pair.
 type Options struct {
@@ -124,14 +127,14 @@ func (p *Pair) Begin(ctx context.Context) error {
 		}
 	}
 	for _, h := range p.Hosts {
-		if _, err := h.WaitFor(ctx, 15*time.Second, "connection", func(r *control.Resource) bool { return r.Connection == "Connected" }); err != nil {
+		if _, err := h.WaitFor(ctx, beginTimeout, "connection", func(r *control.Resource) bool { return r.Connection == "Connected" }); err != nil {
 			return err
 		}
 	}
 	if err := p.Hosts[0].Do(ctx, control.Request{Command: "new-current-uuid", ClearBitmap: true}); err != nil {
 		return err
 	}
-	return p.WaitInSync(ctx, 15*time.Second)
+	return p.WaitInSync(ctx, beginTimeout)
 }
 
 // WaitInSync waits until both nodes say that their disks are equal.

@@ -3,6 +3,7 @@ package chaos
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -60,7 +61,8 @@ type relay struct {
 	proxy *Proxy
 	ends  [2]*net.TCPConn // who dialled, whom we dialled
 	once  sync.Once
-	quit  chan struct{} // closed with the connection
+	quit  chan struct{}  // closed with the connection
+	mute  [2]atomic.Bool // a byte of this direction was lost
 }
 
 // NewProxy listens at a free port of the loopback interface for connections to target.
@@ -200,13 +202,16 @@ func (r *relay) read(direction int, q chan<- chunk) {
 
 // write gives them to the other end, in the weather of the moment.
 func (r *relay) write(direction int, q <-chan chunk) {
-	silent, forwarded := false, 0
+	forwarded := 0
 	for c := range q {
 		w := r.weather(direction)
 		if !r.hold(direction, c.at, &w) {
 			return
 		}
-		if silent = silent || w.Silence; silent {
+		if w.Silence {
+			r.mute[direction].Store(true)
+		}
+		if r.mute[direction].Load() {
 			continue
 		}
 		data := c.data
@@ -225,7 +230,7 @@ func (r *relay) write(direction int, q <-chan chunk) {
 		}
 		forwarded += len(data)
 	}
-	if silent || r.weather(direction).Silence {
+	if r.mute[direction].Load() || r.weather(direction).Silence {
 		<-r.quit // nobody hears of the end
 		return
 	}
