@@ -192,16 +192,7 @@ func (s *slots) settle(id replication.ReqID, bufs *buffers) (complete *replicati
 		if e.Kind == replication.FxComplete {
 			complete = e
 		}
-		if e.Buf == 0 {
-			continue
-		}
-		switch data := bufs.bytes(e.Buf); {
-		case e.Kind == replication.FxFill:
-			copy(s.reqs[id].Data[e.From:], data[:e.Size])
-		case e.Outcome == replication.OK:
-			copy(s.reqs[id].Data, data)
-		}
-		bufs.release(e.Buf)
+		bufs.fill(s.reqs[id], e)
 	}
 	return complete
 }

@@ -137,15 +137,13 @@ func (r *Resource) attachVolume(ctx context.Context, vol uint16, b Backing) erro
 	}
 	w := make(chan state.Disk, 64)
 	cancel := r.Watch(func(c Change) {
-		if c.Volume == vol && c.Kind == ChangeState {
-			select {
-			case w <- c.New.Disk:
-			default:
-			}
+		disk := c.New.Disk
+		if c.Kind == ChangeDetached {
+			disk = state.Diskless
 		}
-		if c.Volume == vol && c.Kind == ChangeDetached {
+		if c.Volume == vol && (c.Kind == ChangeState || c.Kind == ChangeDetached) {
 			select {
-			case w <- state.Diskless:
+			case w <- disk:
 			default:
 			}
 		}

@@ -3,6 +3,7 @@ package node
 import (
 	"sync"
 
+	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/buffer"
 	"github.com/replblk/replblk/replication"
 )
@@ -54,6 +55,21 @@ func (t *buffers) release(id replication.BufID) {
 	t.free = append(t.free, uint32(id-1))
 	t.mu.Unlock()
 	buffer.Put(b)
+}
+
+// fill puts what an FxFill or FxComplete brings into the memory of a request, and gives the
+// buffer back.
+func (t *buffers) fill(req *block.Request, e *replication.Effect) {
+	if e.Buf == 0 {
+		return
+	}
+	switch data := t.bytes(e.Buf); {
+	case e.Kind == replication.FxFill:
+		copy(req.Data[e.From:], data[:e.Size])
+	case e.Outcome == replication.OK:
+		copy(req.Data, data)
+	}
+	t.release(e.Buf)
 }
 
 // inUse returns how many buffers have not been given back.

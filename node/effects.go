@@ -176,12 +176,7 @@ func (r *Resource) complete(e *replication.Effect) {
 		return // its memory is in the hands of a disk that does not answer
 	}
 	req := r.slots.release(e.Req)
-	if e.Buf != 0 {
-		if e.Outcome == replication.OK {
-			copy(req.Data, r.bufs.bytes(e.Buf))
-		}
-		r.bufs.release(e.Buf)
-	}
+	r.bufs.fill(req, e)
 	completed(req, e.Outcome)
 }
 
@@ -190,6 +185,5 @@ func (r *Resource) fill(e *replication.Effect) {
 	if r.slots.postpone(e) {
 		return
 	}
-	copy(r.slots.get(e.Req).Data[e.From:], r.bufs.bytes(e.Buf)[:e.Size])
-	r.bufs.release(e.Buf)
+	r.bufs.fill(r.slots.get(e.Req), e)
 }
