@@ -337,7 +337,7 @@ func (c *checker) covered() {
 	a, b := c.w.nodes[0], c.w.nodes[1]
 	var marks [2]func(sector uint64) bool
 	for i, n := range c.w.nodes {
-		sb := (&restarter{n: n}).durableSuperblock()
+		sb := n.durableSuperblock()
 		if sb.Flags.Has(metadata.FullSync) || !sb.Flags.Has(metadata.Consistent) {
 			return
 		}
@@ -361,11 +361,6 @@ func (c *checker) covered() {
 }
 
 func bitmapSectors(size uint64) uint64 { return metadata.BitmapBytes(size) / 512 }
-
-func (t *restarter) durableSuperblock() (sb metadata.Superblock) {
-	_ = sb.Decode(bytesOf(t.n.dev.meta.dur, nil, t.n.layout.Superblock, 8)) // a bad one has no flags
-	return sb
-}
 
 // quiescent is Q1 to Q3: the copies are equal, hold what they must, and no bit is set.
 func (w *world) quiescent() {

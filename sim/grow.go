@@ -47,7 +47,7 @@ func (n *node) within(end uint64, own bool) bool {
 	if end <= n.w.opt.Sectors {
 		return true
 	}
-	return end <= n.sectors && (!own || end <= (&restarter{n: n}).durableSuperblock().LASizeSectors)
+	return end <= n.sectors && (!own || end <= n.durableSuperblock().LASizeSectors)
 }
 
 // grow makes one disk larger, or both, and maybe lets an operator resize. A volume grows

@@ -181,7 +181,7 @@ func (o *oracle) powerLost(node int) {
 	if o.w.check.lost(node) && !o.crashed[node] {
 		o.current[node] = false
 	}
-	if sb := (&restarter{n: o.w.nodes[node]}).durableSuperblock(); sb.UUIDs.Bitmap() != 0 {
+	if sb := o.w.nodes[node].durableSuperblock(); sb.UUIDs.Bitmap() != 0 {
 		o.kept[1-node] = false // the end of a resync is not on its source's disk: nothing was answered since
 	}
 	if st := o.w.nodes[1-node].state(); st.Role == primary && st.Disk < state.Inconsistent {

@@ -189,6 +189,12 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 // metaChanged: something has become durable, so what was learned from it is stale.
 func (n *node) metaChanged() { n.logged = nil }
 
+// durableSuperblock returns the superblock on stable storage.
+func (n *node) durableSuperblock() (sb metadata.Superblock) {
+	_ = sb.Decode(bytesOf(n.dev.meta.dur, nil, n.layout.Superblock, 8)) // a bad one has no flags
+	return sb
+}
+
 // durableLog returns the extents in the activity log on stable storage.
 func (n *node) durableLog() map[activitylog.Extent]bool {
 	if n.logged == nil {
