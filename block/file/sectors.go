@@ -27,36 +27,19 @@ func stripes(off, n int64) (first, past int) {
 	return first, first + int(min(e-s, stripeCount))
 }
 
-// lock takes the locks of a range, always in the order of the table.
-func (l *sectorLocks) lock(off, n int64) {
+// each calls f for the locks of a range, in the order of the table: who takes them so waits
+// for nobody who waits for him.
+func (l *sectorLocks) each(off, n int64, f func(*sync.RWMutex)) {
 	first, past := stripes(off, n)
 	for i := range past - stripeCount {
-		l[i].Lock()
+		f(&l[i].RWMutex)
 	}
 	for i := first; i < min(past, stripeCount); i++ {
-		l[i].Lock()
+		f(&l[i].RWMutex)
 	}
 }
 
-func (l *sectorLocks) unlock(off, n int64) {
-	for i, past := stripes(off, n); i < past; i++ {
-		l[i%stripeCount].Unlock()
-	}
-}
-
-// rLock is lock for readers.
-func (l *sectorLocks) rLock(off, n int64) {
-	first, past := stripes(off, n)
-	for i := range past - stripeCount {
-		l[i].RLock()
-	}
-	for i := first; i < min(past, stripeCount); i++ {
-		l[i].RLock()
-	}
-}
-
-func (l *sectorLocks) rUnlock(off, n int64) {
-	for i, past := stripes(off, n); i < past; i++ {
-		l[i%stripeCount].RUnlock()
-	}
-}
+func (l *sectorLocks) lock(off, n int64)    { l.each(off, n, (*sync.RWMutex).Lock) }
+func (l *sectorLocks) unlock(off, n int64)  { l.each(off, n, (*sync.RWMutex).Unlock) }
+func (l *sectorLocks) rLock(off, n int64)   { l.each(off, n, (*sync.RWMutex).RLock) }
+func (l *sectorLocks) rUnlock(off, n int64) { l.each(off, n, (*sync.RWMutex).RUnlock) }
