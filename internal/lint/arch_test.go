@@ -55,7 +55,7 @@ var allowed = map[string][]string{
 }
 
 // top are folders whose packages may import anything but the simulator.
-var top = []string{"cmd", "bench", "interop", "demo", "soak", "internal/daemon"}
+var top = []string{"cmd", "bench", "interop", "demo", "soak"}
 
 // pure packages take bytes and events; these imports would let them reach outside.
 var (
