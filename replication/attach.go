@@ -26,30 +26,15 @@ func (v *volume) attachPending() {
 
 // attach puts a disk into service (spec 2.3).
 func (v *volume) attach(a *Attach) {
-	sb := a.Superblock
-	if sb.Flags.Has(metadata.WasUpToDate) && !sb.Flags.Has(metadata.Consistent) {
-		// Nothing writes that. To believe the second would make it a target of older data (M08).
-		v.refuseDisk(NoteFlags)
-		return
-	}
-	found := sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
+	d := &disk{sb: a.Superblock, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}
+	found := d.sb.AttachState(metadata.AttachContext{FencingDontCare: v.cfg.Fencing == state.DontCare,
 		SuspendedPrimary: v.st.Role == state.Primary && v.st.SuspNod})
-	if v.lacksSeen(sb.UUIDs.Current()) {
-		// Before the peer hears of it: it would take these for the data that are in use, and
-		// refuse its own disk.
-		v.refuseDisk(NoteStale)
+	if n := v.unfit(d, found.Disk); n != NoteNone {
+		v.r.note(v, n)
+		v.r.fx.add(FxDetached).Vol = v.num
 		return
 	}
-	d := &disk{sb: sb, layout: a.Layout, bm: a.Bitmap, info: *a, sbGen: 1}
-	if !v.makeLog(d) {
-		v.refuseDisk(NoteMetaError)
-		return
-	}
-	if d.limit() < sb.LASizeSectors && found.Disk > metadata.DiskInconsistent {
-		v.refuseDisk(NoteShrink)
-		return
-	}
-	if v.outrun != 0 && metadata.SameUUID(v.outrun, sb.UUIDs.Current()) {
+	if v.outrun != 0 && metadata.SameUUID(v.outrun, d.sb.UUIDs.Current()) {
 		// The connection was lost before the peer heard that this disk had failed under the
 		// Primary, so its generation is the same, and by the mark of a Primary the disk
 		// would be the source. But the peer has all that was answered, and the disk has not.
@@ -82,10 +67,22 @@ func (v *volume) attach(a *Attach) {
 	}
 }
 
-// refuseDisk gives a disk back that cannot be attached, and says why.
-func (v *volume) refuseDisk(n Note) {
-	v.r.note(v, n)
-	v.r.fx.add(FxDetached).Vol = v.num
+// unfit says why a disk cannot be attached, NoteNone if it can: then it has its activity log.
+func (v *volume) unfit(d *disk, found metadata.DiskState) Note {
+	switch {
+	case d.sb.Flags.Has(metadata.WasUpToDate) && !d.sb.Flags.Has(metadata.Consistent):
+		return NoteFlags // nothing writes that; to believe the second would make it a target of older data (M08)
+	case v.lacksSeen(d.sb.UUIDs.Current()):
+		// Before the peer hears of it: it would take these for the data that are in use, and
+		// refuse its own disk.
+		return NoteStale
+	case !v.makeLog(d):
+		return NoteMetaError
+	case d.limit() < d.sb.LASizeSectors && found > metadata.DiskInconsistent:
+		return NoteShrink
+	default:
+		return NoteNone
+	}
 }
 
 // lacksSeen says whether a disk with a generation cannot be attached because an application,
