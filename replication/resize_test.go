@@ -129,12 +129,8 @@ func TestResizeOnline(t *testing.T) {
 // TestResizeUnderLoad: writes go on during a resize, none is lost, and none goes to new space
 // before the size is on disk.
 func TestResizeUnderLoad(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
+	p, a, b := grown(t, 1<<18) // a bitmap page more
 	before := a.r.vols[0].size
-	for _, n := range p.nodes {
-		n.grow(1 << 18) // a bitmap page more
-	}
 	var ids []ReqID
 	for i := range uint64(40) {
 		ids = append(ids, a.request(OpWrite, i*8192%before, 4096, 500+i))
@@ -155,11 +151,7 @@ func TestResizeUnderLoad(t *testing.T) {
 
 // TestResizeAssumeClean: no resync, and the new space is what it was.
 func TestResizeAssumeClean(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
-	for _, n := range p.nodes {
-		n.grow(4096)
-	}
+	p, a, b := grown(t, 4096)
 	token := a.admin(Admin{Kind: AdminResize, AssumeClean: true})
 	p.take()
 	p.tick(5)
@@ -173,12 +165,8 @@ func TestResizeAssumeClean(t *testing.T) {
 
 // TestResizeToSize: an explicit size, less than there is room for, then less than there is.
 func TestResizeToSize(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
+	p, a, b := grown(t, 40960)
 	before := a.r.vols[0].size
-	for _, n := range p.nodes {
-		n.grow(40960)
-	}
 	token := a.admin(Admin{Kind: AdminResize, Sectors: before + 1003}) // no whole block
 	p.tick(50)
 	ok(t, p, a, token)
@@ -423,11 +411,7 @@ func TestResizeRefused(t *testing.T) {
 
 // TestResizeMoveFails: the disk is given up, the peer serves on.
 func TestResizeMoveFails(t *testing.T) {
-	p := newPair()
-	a, _ := establish(t, p)
-	for _, n := range p.nodes {
-		n.grow(4096)
-	}
+	p, a, _ := grown(t, 4096)
 	a.moveErr = DiskIOError
 	token := a.admin(Admin{Kind: AdminResize})
 	p.tick(5)
@@ -447,12 +431,8 @@ func TestResizeMoveFails(t *testing.T) {
 // TestResizeSizeDurableFirst: as long as the superblock with the new size is not on disk no
 // request is admitted, and nobody is told of the size.
 func TestResizeSizeDurableFirst(t *testing.T) {
-	p := newPair()
-	a, b := establish(t, p)
+	p, a, b := grown(t, 4096)
 	before := a.r.vols[0].size
-	for _, n := range p.nodes {
-		n.grow(4096)
-	}
 	b.stuck = true
 	a.admin(Admin{Kind: AdminResize})
 	p.tick(2)

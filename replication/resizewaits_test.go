@@ -8,12 +8,8 @@ import (
 
 // The new size holds when the superblock that has it is durable, and not when it is written.
 func TestResizeWaitsForTheSuperblock(t *testing.T) {
-	p := newPair()
-	a, _ := establish(t, p)
+	p, a, _ := grown(t, 4096)
 	before := a.r.vols[0].size
-	for _, n := range p.nodes {
-		n.grow(4096)
-	}
 	written := false
 	a.writing = func(sector uint64, block []byte) {
 		var sb metadata.Superblock

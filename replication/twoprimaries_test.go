@@ -12,7 +12,11 @@ import (
 // twoPrimaryPair is a connected pair whose nodes are both Primary. a resolves conflicts.
 func twoPrimaryPair(t *testing.T) (*pair, *testNode, *testNode) {
 	t.Helper()
-	cfg := testConfig()
+	return twoPrimariesWith(t, testConfig())
+}
+
+func twoPrimariesWith(t *testing.T, cfg Config) (*pair, *testNode, *testNode) {
+	t.Helper()
 	cfg.TwoPrimaries = true
 	p := newPair(cfg, cfg)
 	a, b := establish(t, p)
@@ -261,13 +265,7 @@ func TestTwoPrimariesNeedProtocolC(t *testing.T) {
 // TestTwoPrimariesVerify: a write that the resolver has refused is done again although the digest
 // of a block that it touches is asked for. That waits for the write, so one of them must not wait.
 func TestTwoPrimariesVerify(t *testing.T) {
-	cfg := withVerify()
-	cfg.TwoPrimaries = true
-	p := newPair(cfg, cfg)
-	a, b := establish(t, p)
-	token := b.admin(Admin{Kind: AdminPrimary})
-	p.tick(3)
-	ok(t, p, b, token)
+	p, a, b := twoPrimariesWith(t, withVerify())
 	a.admin(Admin{Kind: AdminPauseSync})
 	a.admin(Admin{Kind: AdminVerify, Start: 8})
 	p.tick(2)
