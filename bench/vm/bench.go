@@ -154,9 +154,11 @@ func (b *bench) writes(s *system, what string) error {
 		key := fmt.Sprintf("%s, depth %d", what, depth)
 		b.report.addLoad(key, s.name, r)
 		b.log("%s: %s: %.0f/s, mean %.0f us", s.name, key, r.iops, r.mean.Seconds()*1e6)
-		if b.report.counts[key+"/"+s.name], err = perWrite(s, samples, other); err != nil {
+		c, err := perWrite(s, samples, other)
+		if err != nil {
 			return err
 		}
+		b.report.addCounts(key, s.name, c)
 	}
 	return nil
 }

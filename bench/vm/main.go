@@ -115,7 +115,7 @@ func inside(ctx context.Context, p plan, lab string) error {
 			return err
 		}
 	}
-	b := &bench{plan: p, nodes: nodes, report: report{counts: map[string]counts{}}}
+	b := &bench{plan: p, nodes: nodes}
 	if err := b.all(ctx); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ type report struct {
 	keys    []string // of loads, in the order in which they were first measured
 	loads   map[string]map[string][]loadResult
 	resyncs map[string][]float64 // MB/s
-	counts  map[string]counts    // of the last round
+	counts  map[[2]string]counts // by key and system, of the last round
 	calls   []callCount
 }
 
@@ -33,6 +33,13 @@ func (r *report) addLoad(key, system string, l loadResult) {
 		r.loads[key] = map[string][]loadResult{}
 	}
 	r.loads[key][system] = append(r.loads[key][system], l)
+}
+
+func (r *report) addCounts(key, system string, c counts) {
+	if r.counts == nil {
+		r.counts = map[[2]string]counts{}
+	}
+	r.counts[[2]string{key, system}] = c
 }
 
 func (r *report) addResync(system string, rate float64) {
@@ -94,7 +101,7 @@ func (r *report) costs(w io.Writer) {
 	fmt.Fprint(w, "| per write | node | cpu us | of replblk | switches | of replblk | packets sent | disk writes | flushes | idle |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, key := range r.keys {
 		for _, s := range systems {
-			c, ok := r.counts[key+"/"+s.name]
+			c, ok := r.counts[[2]string{key, s.name}]
 			if !ok {
 				continue
 			}
