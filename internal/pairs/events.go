@@ -42,6 +42,9 @@ var (
 		wire.CmdRetryWrite, wire.CmdProtocolUpdate, wire.CmdTrim, wire.CmdRSThinReq, wire.CmdRSDeallocated, wire.CmdZeroes, wire.CmdConnectionFeatures}
 )
 
+// Event is what a core was given, as far as it is recorded: a number below Events().
+type Event int
+
 // description is what an Event stands for.
 type description struct {
 	kind   Kind

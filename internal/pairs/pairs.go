@@ -32,7 +32,7 @@ const (
 	states = conns * disks * roles
 )
 
-// State names a state in a Set.
+// State is a state of a volume, as far as it is recorded.
 type State int
 
 // Conn returns the state of the connection. The five that say why one was lost count as one.
@@ -64,9 +64,6 @@ func stateOf(st state.State) State {
 	return State(s)
 }
 
-// Event is an event in a Set; Events lists them. Its text is String.
-type Event int
-
 // Recorder collects pairs. The zero value is ready; it may be used by several goroutines.
 type Recorder struct {
 	seen [states * maxEvents]atomic.Bool
@@ -79,7 +76,7 @@ func (r *Recorder) Seen(st state.State, kind, op uint8, cmd wire.Command, admin 
 	if e < 0 {
 		return
 	}
-	if b := &r.seen[int(stateOf(st))*maxEvents+int(e)]; !b.Load() {
+	if b := &r.seen[int(stateOf(st))*maxEvents+int(e)]; !b.Load() { // mostly set, and shared by all goroutines
 		b.Store(true)
 	}
 }
