@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 
 	"github.com/replblk/replblk/replication"
@@ -114,7 +115,7 @@ func (s Scenario) run(m Mutant, text bool) (res Result) {
 	w := newWorld(s, m, text)
 	defer func() {
 		if p := recover(); p != nil {
-			w.err = fmt.Errorf("panic: %v\n%s", p, stack())
+			w.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 		res = Result{s, w.hash, w.steps, w.figures, w.err, w.lines}
 	}()

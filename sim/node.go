@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"runtime/debug"
 	"slices"
 
 	"github.com/replblk/replblk/activitylog"
@@ -70,9 +69,6 @@ func newNode(w *world, id int) *node {
 	n.litter()
 	return n
 }
-
-// stack is for the report of a panic.
-func stack() []byte { return debug.Stack() }
 
 func (n *node) role() state.Role { return n.state().Role }
 
