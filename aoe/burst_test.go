@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,13 +47,17 @@ func (l *onceLink) Recv(bufs [][]byte, times []time.Time) (int, error) {
 		<-l.stop
 		return 0, os.ErrDeadlineExceeded
 	}
+	fill(l.frames, bufs, times)
+	l.frames = nil
+	return n, nil
+}
+
+func fill(frames, bufs [][]byte, times []time.Time) {
 	now := time.Now()
-	for i, f := range l.frames {
+	for i, f := range frames {
 		bufs[i] = bufs[i][:copy(bufs[i], f)]
 		times[i] = now
 	}
-	l.frames = nil
-	return n, nil
 }
 
 // TestBurst: what arrives together goes to the device together, in order, but for what
@@ -98,5 +104,76 @@ func TestBurst(t *testing.T) {
 		if !bytes.Equal(data[i*512:(i+1)*512], bytes.Repeat([]byte{v}, 512)) {
 			t.Errorf("sector %d holds %d, want %d", 10+i, data[i*512], v)
 		}
+	}
+}
+
+// burstLink delivers one burst after the other.
+type burstLink struct {
+	*memLink
+	bursts [][][]byte
+}
+
+func (l *burstLink) Recv([][]byte, []time.Time) (int, error) {
+	<-l.stop
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (l *burstLink) TryRecv(bufs [][]byte, times []time.Time) (int, error) {
+	if len(l.bursts) == 0 {
+		return 0, nil
+	}
+	frames := l.bursts[0]
+	l.bursts = l.bursts[1:]
+	fill(frames, bufs, times)
+	return len(frames), nil
+}
+
+// gate holds the first request up.
+type gate struct {
+	*mem.Device
+	closed atomic.Bool
+	opened chan struct{}
+}
+
+func (g *gate) Submit(r *block.Request) {
+	if g.closed.Swap(false) {
+		<-g.opened
+	}
+	g.Device.Submit(r)
+}
+
+// TestHelper: while a receiver is held up by the device, another one serves what arrives after
+// a full burst, but for what overlaps something earlier.
+func TestHelper(t *testing.T) {
+	if runtime.GOMAXPROCS(0) == 1 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	}
+	dev := &gate{Device: mem.New(100), opened: make(chan struct{})}
+	dev.closed.Store(true)
+	p, err := NewPort(newTestTarget(t, dev, func(o *Options) { o.Commit = CommitNone }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &burstLink{memLink: newMemLink(), bursts: make([][][]byte, 2)}
+	for i := range uint32(batch) {
+		l.bursts[0] = append(l.bursts[0], writeFrame(i, uint64(2*i), 1, 2))
+	}
+	l.bursts[1] = [][]byte{writeFrame(100, 0, 2, 1), writeFrame(101, 50, 3, 1), writeFrame(102, 51, 4, 1)}
+	stop := serveTest(t, p, l)
+	for _, want := range []uint32{101, 102} {
+		if h, _ := l.next(t); h.Tag != want {
+			t.Errorf("answer to %d while the first burst is held up, want %d", h.Tag, want)
+		}
+	}
+	close(dev.opened)
+	for range batch + 1 {
+		l.next(t)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, 512)
+	if err := block.ReadAt(dev, data, 0); err != nil || data[0] != 2 {
+		t.Errorf("sector 0 holds %d, %v: the write that came last is to stay", data[0], err)
 	}
 }

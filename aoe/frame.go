@@ -20,6 +20,7 @@ type Frame struct {
 	buf  []byte // everything that may be used, at least as long as the MTU allows
 	n    int
 	pool *FramePool
+	out  *outbox // of the receiver that it came through, may be nil
 }
 
 // Bytes returns the frame. It is valid until the frame is handed on.
@@ -92,7 +93,7 @@ func (p *FramePool) refit(f *Frame) *Frame {
 }
 
 func (p *FramePool) put(f *Frame) {
-	f.n = 0
+	f.n, f.out = 0, nil
 	f.Received = time.Time{}
 	p.free.Put(f)
 	p.outstanding.Add(-1)

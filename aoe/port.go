@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// Link is an Ethernet interface. One goroutine at a time calls Recv, and one
-// Send. Errors that pass (the interface is down, buffers are short) are the
+// Link is an Ethernet interface. One goroutine at a time calls Recv or TryRecv; any may
+// call Send. Errors that pass (the interface is down, buffers are short) are the
 // link's to survive; syscall.ENETDOWN from Recv or Send is only news.
 type Link interface {
 	// Recv waits for frames, writes each into one of bufs and cuts that to the
 	// frame's length. It returns how many. A frame larger than its buffer comes
 	// with length zero. times gets the time of arrival of each.
 	Recv(bufs [][]byte, times []time.Time) (int, error)
+	// TryRecv is Recv without the waiting: there may be no frames.
+	TryRecv(bufs [][]byte, times []time.Time) (int, error)
 	// Send sends frames and returns how many were taken by the interface. A
 	// frame that cannot be sent is skipped.
 	Send(frames [][]byte) (int, error)
@@ -245,7 +247,7 @@ func (p *Port) Serve(ctx context.Context, link Link, o ServeOptions) error {
 	stop := context.AfterFunc(ctx, func() { _ = link.StopRecv() })
 	defer stop()
 
-	err := s.recvLoop()
+	err := s.receive()
 	switch {
 	case caller.Err() != nil: // whatever the caller's cause is, the interface is not to blame
 		err = nil

@@ -48,6 +48,8 @@ func (l *memLink) Recv(bufs [][]byte, times []time.Time) (int, error) {
 	}
 }
 
+func (l *memLink) TryRecv([][]byte, []time.Time) (int, error) { return 0, nil }
+
 func (l *memLink) Send(frames [][]byte) (int, error) {
 	if l.down.Load() {
 		return 0, syscall.ENETDOWN

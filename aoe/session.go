@@ -23,17 +23,18 @@ type session struct {
 	doubts   chan struct{} // capacity 1
 	up       atomic.Bool   // at the last refresh
 
-	mu     sync.Mutex // guards queue, closed, corked
+	mu     sync.Mutex // guards queue, closed
 	queue  []*Frame
 	closed bool
-	corked bool
 
-	burst burst // of recvLoop
+	turn    sync.Mutex    // held by the receiver that receives and accepts
+	waiting atomic.Bool   // it has the turn and waits for frames
+	help    chan struct{} // capacity 1: another receiver is wanted
+	helping atomic.Bool   // it is at work
 
 	wake chan struct{} // never closed: late answers still signal
 	done chan struct{}
 
-	sendMu  sync.Mutex // held by who sends, taken before mu; guards what follows
 	sending []*Frame
 	bufs    [sendBatch][]byte
 }
@@ -62,7 +63,7 @@ func newSession(p *Port, link Link) *session {
 	s := &session{
 		port: p, link: link, pool: NewFramePool(link.MTU()),
 		announce: make(chan struct{}, 1), poke: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), help: make(chan struct{}, 1),
 	}
 	s.table.Store(&table{})
 	s.up.Store(link.Up())
@@ -126,40 +127,27 @@ func (s *session) MTU() int { return s.link.MTU() }
 
 // Send implements Sender.
 func (s *session) Send(f *Frame) {
+	if o := f.out; o != nil && o.session == s && o.put(f) {
+		return
+	}
 	s.mu.Lock()
 	ok := !s.closed && len(s.queue) < maxSendQueue
 	if ok {
 		s.queue = append(s.queue, f)
 	}
-	corked := s.corked && len(s.queue) < corkLimit
 	s.mu.Unlock()
 	if !ok {
 		s.port.counters.Unsent.Add(1)
 		f.Release()
 		return
 	}
-	if !corked {
-		s.signal()
-	}
+	s.signal()
 }
 
 func (s *session) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// cork holds back the waking of sendLoop while a batch of requests is handed
-// out; afterwards the receiver sends the answers that came at once itself. A
-// device that answers within Submit is so served without a change of goroutine.
-func (s *session) cork(on bool) {
-	s.mu.Lock()
-	s.corked = on
-	waiting := !on && len(s.queue) > 0
-	s.mu.Unlock()
-	if waiting {
-		s.flush()
 	}
 }
 
@@ -171,7 +159,7 @@ func (s *session) close() {
 	close(s.done)
 }
 
-// sendLoop sends what completes apart from the receiver's batches.
+// sendLoop sends what completes apart from the receivers' bursts.
 func (s *session) sendLoop() {
 	for {
 		select {
@@ -186,15 +174,18 @@ func (s *session) sendLoop() {
 
 // flush sends whatever has gathered while the batch before was sent.
 func (s *session) flush() {
-	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
 	s.mu.Lock()
 	frames := s.queue
 	s.queue = s.sending[:0]
 	s.mu.Unlock()
 	s.sending = frames
+	s.transmit(frames, &s.bufs)
+}
+
+// transmit sends frames, and gives them back.
+func (s *session) transmit(frames []*Frame, scratch *[sendBatch][]byte) {
 	for part := range slices.Chunk(frames, sendBatch) {
-		bufs := s.bufs[:len(part)]
+		bufs := scratch[:len(part)]
 		for i, f := range part {
 			bufs[i] = f.Bytes()
 		}
@@ -206,82 +197,6 @@ func (s *session) flush() {
 			part[i], bufs[i] = nil, nil
 		}
 	}
-}
-
-// recvLoop receives until the link ends.
-func (s *session) recvLoop() error {
-	frames := make([]*Frame, batch)
-	bufs := make([][]byte, batch)
-	times := make([]time.Time, batch)
-	for i := range frames {
-		frames[i] = s.pool.Get()
-	}
-	defer func() {
-		for _, f := range frames {
-			f.Release()
-		}
-	}()
-	for {
-		for i, f := range frames {
-			frames[i] = s.pool.refit(f)
-			bufs[i] = frames[i].Buffer()
-		}
-		n, err := s.link.Recv(bufs, times)
-		if errors.Is(err, syscall.ENETDOWN) {
-			s.port.counters.LinkDown.Add(1)
-			_ = s.refresh() // watch sees it come up again, or go
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("receive: %w", err)
-		}
-		s.port.counters.Received.Add(uint64(n))
-		s.cork(true)
-		for i := range n {
-			f := frames[i]
-			f.SetLen(len(bufs[i]))
-			f.Received = times[i]
-			frames[i] = s.pool.Get()
-			// The MTU may have grown while Recv waited: room for the answer.
-			s.route(s.pool.refit(f))
-		}
-		s.burst.submit()
-		s.cork(false)
-	}
-}
-
-// route hands a frame to its target, or copies to all that a wildcard names.
-func (s *session) route(f *Frame) {
-	var h Header
-	if h.DecodeFrom(f.Bytes()) != nil {
-		s.port.counters.Malformed.Add(1)
-		f.Release()
-		return
-	}
-	if h.Command == CommandConfig && h.Flags&FlagResponse == 0 {
-		// The sector count of the answer follows the MTU (spec/aoe.md 1.6).
-		_ = s.refresh()
-	}
-	tab := s.table.Load()
-	if !h.wildcard() {
-		if p := tab.exact[tableKey(h.Shelf, h.Slot)]; p != nil {
-			p.target.handle(f, p, &h, &s.burst)
-			return
-		}
-		s.port.counters.Foreign.Add(1)
-		f.Release()
-		return
-	}
-	for _, p := range tab.all {
-		if h.matches(p.target.shelf, p.target.slot) {
-			c := s.pool.Get()
-			c.SetLen(copy(c.Buffer(), f.Bytes()))
-			c.Received = f.Received
-			hdr := h // the target may change it
-			p.target.handle(c, p, &hdr, &s.burst)
-		}
-	}
-	f.Release()
 }
 
 // refresh looks at the interface and announces if it has changed.

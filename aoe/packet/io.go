@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,22 +31,38 @@ func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
 				continue
 			}
 		}
-		switch {
-		case errors.Is(err, unix.ENETDOWN):
-			s.linkDowns.Add(1)
-			return 0, unix.ENETDOWN
-		case errors.Is(err, unix.ENOBUFS): // memory, passes
-			return 0, nil
-		case err != nil:
-			return 0, err
-		}
-		s.received.Add(uint64(n)) //nolint:gosec // not negative
-		if truncated > 0 {
-			s.truncated.Add(uint64(truncated)) //nolint:gosec // positive
-			_ = s.refit()                      // the next ones may fit; Refresh tells what is wrong
-		}
-		return n, nil
+		return s.counted(n, truncated, err)
 	}
+}
+
+// TryRecv is Recv without the waiting: it may return no frames.
+func (s *Socket) TryRecv(bufs [][]byte, times []time.Time) (int, error) {
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
+	if err := s.mayRecv(); err != nil {
+		return 0, err
+	}
+	n, truncated, err := s.receive(bufs, times)
+	return s.counted(n, truncated, err)
+}
+
+// counted counts what was received, and says what Recv makes of it.
+func (s *Socket) counted(n, truncated int, err error) (int, error) {
+	switch {
+	case errors.Is(err, unix.ENETDOWN):
+		s.linkDowns.Add(1)
+		return 0, unix.ENETDOWN
+	case errors.Is(err, unix.ENOBUFS): // memory, passes
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	s.received.Add(uint64(n)) //nolint:gosec // not negative
+	if truncated > 0 {
+		s.truncated.Add(uint64(truncated)) //nolint:gosec // positive
+		_ = s.refit()                      // the next ones may fit; Refresh tells what is wrong
+	}
+	return n, nil
 }
 
 // mayRecv returns why Recv must return.
@@ -100,12 +117,12 @@ const (
 // Send sends frames and returns how many the interface took. It skips frames
 // that it does not take, and returns the error of the last of those.
 func (s *Socket) Send(frames [][]byte) (int, error) {
-	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
+	tx := s.sender()
+	defer tx.mu.Unlock()
 	var sent int
 	var last error
 	for part := range slices.Chunk(frames, maxBatch) {
-		n, err := s.sendBatch(part)
+		n, err := s.sendBatch(&tx.vector, part)
 		sent += n
 		if err != nil {
 			last = err
@@ -116,15 +133,15 @@ func (s *Socket) Send(frames [][]byte) (int, error) {
 	return sent, last
 }
 
-func (s *Socket) sendBatch(frames [][]byte) (sent int, last error) {
-	want := s.tx.set(frames)
-	defer s.tx.clear(want)
+func (s *Socket) sendBatch(tx *vector, frames [][]byte) (sent int, last error) {
+	want := tx.set(frames)
+	defer tx.clear(want)
 	attempts := 0
 	for next := 0; next < want; {
 		if s.closed.Load() {
 			return sent, os.ErrClosed
 		}
-		n, errno := s.tx.sendmmsg(uintptr(s.fd), next, want)
+		n, errno := tx.sendmmsg(uintptr(s.fd), next, want)
 		switch {
 		case errno == 0:
 			next += n
@@ -149,6 +166,27 @@ func (s *Socket) sendBatch(frames [][]byte) (sent int, last error) {
 
 // spaceLook is how often Send looks whether the socket was closed while it waits.
 const spaceLook = 100 * time.Millisecond
+
+// maxSenders is how many Sends may be at work at once: two receivers, and who sends
+// what comes later.
+const maxSenders = 3
+
+// sender is what one Send needs.
+type sender struct {
+	mu sync.Mutex
+	vector
+}
+
+// sender returns a free one, locked.
+func (s *Socket) sender() *sender {
+	for i := range s.tx {
+		if s.tx[i].mu.TryLock() {
+			return &s.tx[i]
+		}
+	}
+	s.tx[0].mu.Lock()
+	return &s.tx[0]
+}
 
 // awaitSpace waits until there may be room in the socket's buffer.
 func (s *Socket) awaitSpace() {

@@ -44,12 +44,12 @@ type Stats struct {
 // linkRoom is how much longer than the MTU a frame can be: addresses, type, a VLAN tag.
 const linkRoom = 18
 
-// Socket is an AF_PACKET socket. Recv and Send may run at the same time, each
-// in one goroutine; the other methods may be called from any.
+// Socket is an AF_PACKET socket. Its methods may be called from any goroutine; Recv and
+// TryRecv wait for each other.
 type Socket struct {
 	name  string
 	index int
-	fd    int // guarded by use, recvMu and sendMu: closed with all of them held
+	fd    int // guarded by use, recvMu and those of tx: closed with all of them held
 	wake  int // eventfd that ends the waiting of Recv; as fd
 
 	closed   atomic.Bool
@@ -60,8 +60,7 @@ type Socket struct {
 
 	recvMu sync.Mutex // guards rx
 	rx     vector
-	sendMu sync.Mutex // guards tx
-	tx     vector
+	tx     [maxSenders]sender
 
 	ringMu   sync.Mutex // held while the ring is read or replaced
 	ring     *ring      // guarded by ringMu: nil without one
@@ -348,8 +347,10 @@ func (s *Socket) Close() error {
 	err := s.interrupt()
 	s.recvMu.Lock()
 	defer s.recvMu.Unlock()
-	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
+	for i := range s.tx {
+		s.tx[i].mu.Lock()
+		defer s.tx[i].mu.Unlock()
+	}
 	s.use.Lock()
 	defer s.use.Unlock()
 	return errors.Join(err, s.release())

@@ -234,3 +234,28 @@ func TestRecvIsEnded(t *testing.T) {
 		})
 	}
 }
+
+func TestTryRecv(t *testing.T) {
+	both(t, func(t *testing.T, s *Socket) {
+		if n, err := s.TryRecv(buffers(2, 100), nil); n != 0 || err != nil {
+			t.Fatalf("%d, %v, want nothing", n, err)
+		}
+		if _, err := s.Send([][]byte{testFrame(60), testFrame(61)}); err != nil {
+			t.Fatal(err)
+		}
+		bufs := buffers(3, 100)
+		if n, err := s.TryRecv(bufs, nil); n != 2 || err != nil || len(bufs[1]) != 61 {
+			t.Fatalf("%d, %v", n, err)
+		}
+		setUp(t, false)
+		if n, err := s.TryRecv(buffers(1, 100), nil); n != 0 || s.ring == nil && err == nil {
+			t.Errorf("interface down: %d, %v", n, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.TryRecv(buffers(1, 100), nil); err == nil {
+			t.Error("received from a closed socket")
+		}
+	})
+}

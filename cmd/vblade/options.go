@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/block"
@@ -203,12 +204,11 @@ func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options 
 	if o.sync {
 		to.Commit = aoe.CommitGroup
 	}
-	warned := false
+	var warned sync.Once
 	to.OnConflict = func(m aoe.MAC, _ bool) {
-		if !warned { // called by the one receiving goroutine
+		warned.Do(func() {
 			fmt.Fprintf(stderr, "vblade: warning: %v also answers for e%d.%d\n", m, o.shelf, o.slot)
-			warned = true
-		}
+		})
 	}
 	return to
 }
