@@ -27,7 +27,7 @@ func (s *Socket) Recv(bufs [][]byte, times []time.Time) (int, error) {
 		n, truncated, err := s.receive(bufs, times)
 		if n == 0 && err == nil {
 			// A ring does not tell that the interface went down; the wait does.
-			if err = s.await(); err == nil {
+			if err = s.wait(); err == nil {
 				continue
 			}
 		}

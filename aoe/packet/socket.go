@@ -58,9 +58,10 @@ type Socket struct {
 	opened   time.Time
 	use      sync.RWMutex // held to read by who uses fd for a moment
 
-	recvMu sync.Mutex // guards rx
-	rx     vector
-	tx     [maxSenders]sender
+	recvMu   sync.Mutex // guards rx and patience
+	rx       vector
+	patience patience
+	tx       [maxSenders]sender
 
 	ringMu   sync.Mutex // held while the ring is read or replaced
 	ring     *ring      // guarded by ringMu: nil without one
