@@ -61,9 +61,10 @@ const (
 // generations is what one node contributes to the comparison.
 type generations struct {
 	metadata.UUIDs
-	crashed bool // was Primary when it went down
-	primary bool // is Primary now
-	kept    bool // has lost nothing since the copies were equal (FeatureSurvivor)
+	crashed bool   // was Primary when it went down
+	primary bool   // is Primary now
+	kept    bool   // has lost nothing since the copies were equal (FeatureSurvivor)
+	marked  uint64 // blocks that its bitmap calls out of sync, of a disk that is not Inconsistent (FeatureSurvivor)
 }
 
 // comparison is a verdict, the number of the rule in the table of spec 7.4 that
@@ -117,6 +118,9 @@ func compareEqual(self, peer generations, version int, rule41, resolveConflicts 
 // Primary: rules 40 and 41.
 func compareCrashed(self, peer generations, rule41, resolveConflicts bool) comparison {
 	if !self.crashed && !peer.crashed {
+		if v := moreMarked(self, peer, resolveConflicts); v != noSync {
+			return comparison{v, ruleMarked, noCorrection}
+		}
 		return comparison{noSync, 40, noCorrection}
 	}
 	if self.primary || peer.primary {
@@ -140,8 +144,12 @@ func compareCrashed(self, peer generations, rule41, resolveConflicts bool) compa
 	return comparison{target, 40, noCorrection}
 }
 
-// ruleSurvivor is the number of replblk's own rule, before the second half of rule 40.
-const ruleSurvivor = 42
+// The numbers of replblk's own rules: ruleSurvivor comes before the second half of rule 40,
+// ruleMarked in the place of the first.
+const (
+	ruleSurvivor = 42
+	ruleMarked   = 43
+)
 
 // survivor decides between a Primary that has crashed and a node that was in sync with it
 // and has run ever since: the crashed one may have lost what it had acknowledged and not
@@ -158,6 +166,24 @@ func survivor(self, peer generations) verdict {
 		return target
 	default:
 		return noSync
+	}
+}
+
+// moreMarked decides between copies of one generation of which a bitmap says that they
+// differ, and nothing else does: the new space of disks that grew before both nodes lost
+// their power, what a Primary wrote that was suspended when it lost its peer and was demoted
+// before it could begin a generation, blocks that a verify has found. DRBD leaves them as they
+// are. The application has seen the copy of a Primary; else whoever has marked more knows of
+// more that the other one lacks.
+func moreMarked(self, peer generations, resolve bool) verdict {
+	switch {
+	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.marked == 0 && peer.marked == 0 ||
+		self.primary && peer.primary:
+		return noSync
+	case self.primary || !peer.primary && self.marked > peer.marked || !peer.primary && self.marked == peer.marked && !resolve:
+		return source
+	default:
+		return target
 	}
 }
 

@@ -10,6 +10,10 @@ import "github.com/replblk/replblk/replication/state"
 // generation, as with any loss of its peer, and the bitmap resync that follows copies what
 // both have marked. Owned by volume.
 //
+// The same is done for blocks that are marked for any other reason after a handshake that
+// found the generations equal: the nodes have lost their power since the disks grew, or a
+// verify has found them. Between two replblk nodes rule 43 has them copied at once.
+//
 // Only a Primary begins it. A Secondary that did could not keep its peer from being promoted
 // before it hears of that, with a generation of its own: a split brain without a single
 // write. While both are Secondary nobody reads the new space, and it can wait.
@@ -25,6 +29,7 @@ const freshSpaceGrace = 3 * Second
 // freshSpaceConnected runs at the end of a handshake.
 func (v *volume) freshSpaceConnected() {
 	f := &v.fresh
+	f.grew = f.grew || v.disk != nil && v.disk.bm.Weight() > 0
 	f.waiting = f.grew && v.st.Conn == state.Connected && bothUpToDate(v.st)
 	f.since = v.r.now
 }
@@ -42,7 +47,7 @@ func (v *volume) freshSpaceTick() {
 		*f = freshSpace{}
 	case s.Conn != state.Connected || !bothUpToDate(s): // an online verify, or a resync, which may settle it
 		f.since = v.r.now
-	case s.Role != state.Primary && s.Peer != state.Primary:
+	case s.Role == s.Peer: // nobody reads it, or two Primaries, who would part for good
 		f.since = v.r.now
 	case s.Role == state.Primary || v.r.now-f.since >= freshSpaceGrace:
 		*f = freshSpace{}

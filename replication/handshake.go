@@ -148,7 +148,7 @@ func (v *volume) stateArrived(p state.State) bool {
 		verdict, ok := v.syncHandshake(p.Role, peerDisk)
 		next.Role = v.st.Role // lost, if that was the price
 		switch {
-		case ok && v.payLate(verdict):
+		case ok && v.payLate(verdict, p.Role, peerDisk):
 			return true
 		case ok:
 			next.Conn = verdict
@@ -274,15 +274,10 @@ func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 // syncHandshake decides who copies to whom, and returns the connection state that
 // follows. Both nodes run it on their own with mirrored inputs (spec 7.5).
 func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.Conn, bool) {
-	myDisk := v.st.Disk
-	if myDisk == state.Negotiating {
-		myDisk = v.neg.Disk
-	}
+	myDisk := v.judgedDisk()
 	r := v.r
 	s := r.session()
-	self := generations{v.disk.sb.UUIDs, v.crashed, v.st.Role == state.Primary, v.announcedKept}
-	peer := generations{v.peerUUIDs.UUIDs, v.peerUUIDs.flags&flagCrashed != 0, peerRole == state.Primary,
-		v.peerUUIDs.flags&flagKept != 0 && s.Features.Has(wire.FeatureSurvivor)}
+	self, peer := v.generations(peerRole, myDisk, peerDisk)
 	rule41 := s.Features.Has(wire.FeatureWriteSame)
 	cmp := compare(self, peer, s.Version, rule41, r.conn.resolve)
 	if byDisk := overrideByDisk(noSync, myDisk, peerDisk); cmp.verdict == needs101 && byDisk != noSync {
@@ -327,6 +322,31 @@ func (v *volume) syncHandshake(peerRole state.Role, peerDisk state.Disk) (state.
 		r.note(v, NoteBitsWithoutResync)
 	}
 	return hg.leadsTo(), true
+}
+
+// judgedDisk is the state of the own disk, of one that is being attached the one that was put
+// aside.
+func (v *volume) judgedDisk() state.Disk {
+	if v.st.Disk == state.Negotiating {
+		return v.neg.Disk
+	}
+	return v.st.Disk
+}
+
+// generations returns what the comparison is about, as both nodes know it. What DRBD's table
+// does not look at counts only if the peer looks at it too.
+func (v *volume) generations(peerRole state.Role, myDisk, peerDisk state.Disk) (self, peer generations) {
+	u := &v.peerUUIDs
+	self = generations{UUIDs: v.disk.sb.UUIDs, crashed: v.crashed, primary: v.st.Role == state.Primary}
+	peer = generations{UUIDs: u.UUIDs, crashed: u.flags&flagCrashed != 0, primary: peerRole == state.Primary}
+	if !v.r.session().Features.Has(wire.FeatureSurvivor) {
+		return self, peer
+	}
+	self.kept, peer.kept = v.announcedKept, u.flags&flagKept != 0
+	if myDisk > state.Inconsistent && peerDisk > state.Inconsistent {
+		self.marked, peer.marked = v.announced, u.bits
+	}
+	return self, peer
 }
 
 // dryRun says whether either operator only wants to know what would happen.

@@ -84,12 +84,22 @@ func (v *volume) owedTick() {
 
 // payLate is the last chance: the generations say that no resync is needed, and the debt
 // says otherwise. The new generation will be seen in the next handshake.
-func (v *volume) payLate(verdict state.Conn) bool {
-	if !v.owing || verdict != state.Connected {
+func (v *volume) payLate(verdict state.Conn, peerRole state.Role, peerDisk state.Disk) bool {
+	if verdict != state.Connected || !v.owing && !v.debtForgotten(peerRole, peerDisk) {
 		return false
 	}
 	v.owing = false
 	v.newCurrent()
 	v.r.protocolError()
 	return true
+}
+
+// debtForgotten says whether this node has marked blocks of which its peer knows nothing, while
+// both are Secondary: it was a suspended Primary, was demoted, and with its power it has
+// lost the knowledge that it owes a generation. What it has marked may have been answered, so
+// the peer must not be promoted without it. Two replblk nodes have rule 43 for it.
+func (v *volume) debtForgotten(peerRole state.Role, peerDisk state.Disk) bool {
+	own, peer := v.ownUUIDs(), &v.peerUUIDs
+	return v.st.Role == state.Secondary && peerRole == state.Secondary && peerDisk > state.Inconsistent && v.judgedDisk() > state.Inconsistent &&
+		v.announced > 0 && peer.bits == 0 && metadata.SameUUID(own.Current(), peer.Current()) && own.Bitmap() == 0 && peer.Bitmap() == 0
 }
