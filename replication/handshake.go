@@ -81,6 +81,7 @@ func (v *volume) uuidsArrived(p wire.UUIDs) {
 	if s.Disk < state.Inconsistent && s.Conn >= state.Connected && s.PeerDisk != state.Diskless {
 		v.expose(p.Current)
 	}
+	v.heirOrNone()
 }
 
 // seePeer decides whether the data of a peer that has just come may be what the

@@ -73,7 +73,7 @@ func (n *testNode) hold(kind EventKind) (held []Event) {
 func (n *testNode) unstick() {
 	n.stuck = false
 	for _, io := range n.unsaid {
-		n.post(Event{Kind: EvMeta, IO: io})
+		n.post(Event{Kind: EvMeta, IO: io, Err: n.metaErr})
 	}
 	n.unsaid = nil
 }

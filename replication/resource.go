@@ -48,6 +48,7 @@ type volume struct {
 	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
 	heir         bool   // the peer may have begun a generation based on exposed and not have told us
 	outrun       uint64 // current UUID of an own disk that failed while the peer's went on, until another one is seen
+	heirless     int    // ticks that I/O may still wait for that, see heir.go
 	crashed      bool   // this node went down as Primary and the copies have not been equal since
 	peerDetaches bool   // the peer asked to detach its disk in good order
 	considered   bool   // "consider resync" (spec 7.5 step 6)
@@ -68,7 +69,7 @@ type volume struct {
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
 	pending     *Attach
 
-	frozen  int    // reasons to hold requests and completions until metadata is durable
+	frozen  int    // reasons to hold requests and completions until metadata is durable, here or at the peer
 	users   uint32 // clients that hold the volume open
 	held    []ioID // requests that wait for the state to accept I/O
 	waiting []ioID // writes that wait for an overlapping one, in order of arrival
@@ -275,6 +276,7 @@ func (v *volume) tick() {
 	v.aheadTick()
 	v.freshSpaceTick()
 	v.negotiationTick()
+	v.heirTick()
 }
 
 // random returns a word nobody can guess as long as ticks deliver entropy. A

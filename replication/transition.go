@@ -104,6 +104,7 @@ func (v *volume) after(old, now state.State) {
 	}
 	v.afterConn(old, now)
 	v.afterDisk(old, now)
+	v.heirOrNone()
 	if old.Conn > state.Connected && old.Conn < state.Ahead && (now.Conn <= state.Connected || now.Conn >= state.Ahead) { // 24
 		v.writePages()
 	}
@@ -172,6 +173,7 @@ func (v *volume) afterDisk(old, now state.State) {
 		if connected {
 			v.sendState()
 		}
+		v.awaitHeir(old)
 		v.abandonDisk()
 	}
 	if now.Disk == state.Diskless && old.Disk != state.Diskless { // 18
@@ -229,17 +231,6 @@ func (v *volume) newCurrent() {
 	v.expose(d.sb.UUIDs.Current())
 	v.superChanged()
 	v.freeze()
-}
-
-// newHeir is newCurrent for the loss of the peer's disk. The peer hears of it when it is
-// durable, together with the data that it names: from then on the application there
-// sees ours, so a crash here must not take back what it has been told.
-func (v *volume) newHeir() {
-	if v.st.Role != state.Primary {
-		v.metaFlush(true)
-	}
-	v.newCurrent()
-	v.afterSuper(announce, 0)
 }
 
 // freeze holds requests and answers until the superblock as it is now is durable.

@@ -42,16 +42,20 @@ func TestFailedDiskDoesNotComeBackAsGood(t *testing.T) {
 	}
 }
 
-// TestDiskThatFailedUnderAPrimaryIsTarget: the same, and the node ceases to be Primary before
-// its disk is back. No kernel, and no old version, says that its copy has lost nothing.
+// TestDiskThatFailedUnderAPrimaryIsTarget: the same with what was in the cache of the disk, and the
+// node ceases to be Primary before its disk is back. No kernel, and no old version, says that its
+// copy has lost nothing.
 func TestDiskThatFailedUnderAPrimaryIsTarget(t *testing.T) {
 	c := testConfig()
 	c.MaxVersion = 95
 	p := newPair(c, c)
 	a, b := establish(t, p)
-	a.hung = true
 	id := a.request(OpWrite, 8, 4096, 7)
 	p.tick(1)
+	a.hung = true
+	a.request(OpWrite, 16, 4096, 8)
+	p.tick(1)
+	clear(a.data[8:16])
 	for _, io := range a.owed {
 		a.post(Event{Kind: EvDisk, IO: io, Err: DiskIOError})
 	}

@@ -1,0 +1,74 @@
+package replication
+
+import (
+	"testing"
+
+	"github.com/replblk/replblk/replication/state"
+)
+
+// TestOnlyCopyIsAnsweredWithItsGeneration: the Primary's disk fails. What only the peer has is
+// answered when the peer's new generation is on its disk: before that, if both nodes die, the
+// crashed Primary would be the source and take it back (found by the simulator, seed 45579).
+func TestOnlyCopyIsAnsweredWithItsGeneration(t *testing.T) {
+	fail := func(t *testing.T) (p *pair, a, b *testNode, id, read ReqID) {
+		p = newPair()
+		a, b = establish(t, p)
+		p.tick(3)
+		b.stuck, a.failing[OpWrite] = true, true
+		id = a.request(OpWrite, 8, 4096, 5)
+		p.settle()
+		read = a.request(OpRead, 8, 4096, 0)
+		p.tick(5)
+		if _, ok := a.outcome[id]; ok || b.data[8] != 5 || a.r.State(0).PeerDisk != state.UpToDate {
+			t.Fatalf("answered %v, the peer has %d\n%s", ok, b.data[8], p.take())
+		}
+		if _, ok := a.outcome[read]; ok {
+			t.Fatal("an application has read what both may forget")
+		}
+		return p, a, b, id, read
+	}
+	for name, tc := range map[string]struct {
+		then func(p *pair, b *testNode)
+		want Outcome
+	}{
+		"durable": {func(p *pair, b *testNode) { b.unstick(); p.tick(2) }, OK},
+		"lost":    {func(p *pair, _ *testNode) { p.apart = true; p.cut(); p.tick(2) }, IOError},
+		"failed":  {func(p *pair, b *testNode) { b.metaErr = DiskIOError; b.unstick(); p.tick(2) }, IOError},
+		"never":   {func(p *pair, _ *testNode) { p.tick(testConfig().TimeoutTenths) }, OK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, a, b, id, read := fail(t)
+			tc.then(p, b)
+			if o, ok := a.outcome[id]; !ok || o != tc.want || a.outcome[read] != tc.want {
+				t.Errorf("write answered %v %v, read %v, want %v\n%s", ok, o, a.outcome[read], tc.want, p.take())
+			}
+			if f := a.r.Status().Volumes[0].Frozen; f {
+				t.Error("still frozen")
+			}
+		})
+	}
+}
+
+// TestHeirOfADetachedDisk: the same when an operator has taken the disk away, and nothing waits
+// where the peer begins no generation, for its disk does not count either.
+func TestHeirOfADetachedDisk(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.stuck = true
+	detached := a.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	if _, ok := a.outcome[id]; ok || !a.replies[detached].OK() {
+		t.Fatalf("answered %v, detach %v\n%s", ok, a.replies[detached], p.take())
+	}
+	b.unstick()
+	p.tick(2)
+	if a.outcome[id] != OK || b.data[8] != 5 {
+		t.Fatalf("write: %v, %d\n%s", a.outcome[id], b.data[8], p.take())
+	}
+	a.attach()
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
