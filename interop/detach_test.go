@@ -25,6 +25,7 @@ func TestDetachUnderLoad(t *testing.T) {
 			p.wait("the kernel is Diskless", func(s state.State) bool { return s.PeerDisk == state.Diskless })
 			k.sh("drbdadm attach r0")
 			k.wait("the kernel is back", func(s procState) bool { return s.ds == "UpToDate/UpToDate" })
+			p.wait("its source knows", func(s state.State) bool { return s.PeerDisk == state.UpToDate })
 		}
 	}
 	t.Run("kernel Primary", func(t *testing.T) {
