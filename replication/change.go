@@ -87,11 +87,26 @@ func (r *Resource) changeReplied(result state.Result) bool {
 }
 
 // changeLost: the connection is gone before the answer. The command starts again and
-// finds that nobody needs to be asked any more.
+// finds that nobody needs to be asked any more. A peer that was told that this node would be
+// outdated may have agreed, and then it goes on without fencing.
 func (r *Resource) changeLost() {
-	if c := r.change; c != nil {
-		r.change = nil
-		r.later(c.cmd)
+	c := r.change
+	if c == nil {
+		return
+	}
+	r.change = nil
+	if c.vol == nil && c.cmd.outdates == outdatesSelf {
+		r.outdateSelf()
+	}
+	r.later(c.cmd)
+}
+
+// outdateSelf makes every disk of this node Outdated that would count for more.
+func (r *Resource) outdateSelf() {
+	for _, v := range r.vols {
+		next := v.st
+		next.Disk = min(next.Disk, state.Outdated)
+		v.force(next)
 	}
 }
 

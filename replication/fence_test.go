@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
@@ -180,5 +181,33 @@ func TestDisconnectOutdates(t *testing.T) {
 		p.tick(30)
 		p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 		p.equal(t)
+	}
+}
+
+// TestDisconnectWhoseAnswerIsLost: the Secondary asks to be outdated with the end of the
+// connection, the Primary agrees, and goes on without fencing. The Secondary is outdated too when
+// the answer is lost (found by the simulator, seed 115791).
+func TestDisconnectWhoseAnswerIsLost(t *testing.T) {
+	p := newPair(fencingConfig(), fencingConfig())
+	a, b := establish(t, p)
+	p.apart = true
+	token := b.admin(Admin{Kind: AdminDisconnect})
+	for steps := 0; a.r.State(0).PeerDisk != state.Outdated; steps++ {
+		if b.next(); steps > 100 {
+			t.Fatalf("a is %v\n%s", a.r.State(0), p.take())
+		}
+		a.next()
+	}
+	b.inbox = slices.DeleteFunc(b.inbox, func(ev Event) bool { return ev.Kind == EvPacket })
+	b.drop(true)
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(30)
+	if s := b.r.State(0); s.Disk != state.Outdated || s.Conn != state.StandAlone || b.replies[token] != state.Success || a.outcome[id] != OK {
+		t.Fatalf("b is %v, disconnect %v, write alone %v\n%s", s, b.replies[token], a.outcome[id], p.take())
+	}
+	promotion := b.admin(Admin{Kind: AdminPrimary})
+	p.tick(2)
+	if b.replies[promotion] != state.NoUpToDateDisk {
+		t.Errorf("promotion of the outdated node: %v", b.replies[promotion])
 	}
 }
