@@ -241,6 +241,11 @@ func (v *volume) promoted(forced bool) {
 		return
 	}
 	v.r.conn.discardMyData = false
+	if v.st.Conn < state.Connected || v.st.PeerDisk != state.UpToDate {
+		// From here on this copy counts more than that of a Primary that has died. What that one
+		// wrote last may be in the cache here.
+		v.metaFlush(true)
+	}
 	alone := v.st.Conn < state.Connected || v.st.PeerDisk <= state.Failed
 	if forced || d.sb.UUIDs.Bitmap() == 0 && alone {
 		d.sb.UUIDs.NewCurrent(v.r.random(), true)

@@ -1,11 +1,13 @@
 package replication
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 func fastResync() Config {
@@ -182,4 +184,17 @@ func TestThinRequestsNeedADiskThatDiscards(t *testing.T) {
 	if strings.Contains(p.take(), "rs_thin_req") {
 		t.Error("thin requests, although the disk cannot discard")
 	}
+}
+
+// digestOf is the digest of write numbers.
+func digestOf(alg wire.Algorithm, data []uint64) []byte {
+	d, err := wire.NewDigest(alg.String())
+	if err != nil {
+		panic(err)
+	}
+	var b []byte
+	for _, v := range data {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return d.Sum(nil, b)
 }

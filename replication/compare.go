@@ -61,10 +61,11 @@ const (
 // generations is what one node contributes to the comparison.
 type generations struct {
 	metadata.UUIDs
-	crashed bool   // was Primary when it went down
-	primary bool   // is Primary now
-	kept    bool   // has lost nothing since the copies were equal (FeatureSurvivor)
-	marked  uint64 // blocks that its bitmap calls out of sync, of a disk that is not Inconsistent (FeatureSurvivor)
+	crashed  bool   // was Primary when it went down
+	primary  bool   // is Primary now
+	kept     bool   // has lost nothing since the copies were equal (FeatureSurvivor)
+	outdated bool   // has been told, or found, that its data are behind (FeatureSurvivor)
+	marked   uint64 // blocks that its bitmap calls out of sync, of a disk that is not Inconsistent (FeatureSurvivor)
 }
 
 // comparison is a verdict, the number of the rule in the table of spec 7.4 that
@@ -138,17 +139,21 @@ func compareCrashed(self, peer generations, rule41, resolveConflicts bool) compa
 	if v := survivor(self, peer); v != noSync {
 		return comparison{v, ruleSurvivor, noCorrection}
 	}
+	if v := notOutdated(self, peer); v != noSync {
+		return comparison{v, ruleOutdated, noCorrection}
+	}
 	if self.crashed && !peer.crashed || self.crashed && !resolveConflicts {
 		return comparison{source, 40, noCorrection}
 	}
 	return comparison{target, 40, noCorrection}
 }
 
-// The numbers of replblk's own rules: ruleSurvivor comes before the second half of rule 40,
-// ruleMarked in the place of the first.
+// The numbers of replblk's own rules: ruleSurvivor and ruleOutdated come before the second half
+// of rule 40, ruleMarked in the place of the first.
 const (
 	ruleSurvivor = 42
 	ruleMarked   = 43
+	ruleOutdated = 44
 )
 
 // survivor decides between a Primary that has crashed and a node that was in sync with it
@@ -166,6 +171,23 @@ func survivor(self, peer generations) verdict {
 		return target
 	default:
 		return noSync
+	}
+}
+
+// notOutdated decides between two nodes that have both been Primary and died, of which one had
+// already given up its claim: the other one was chosen as the source of a resync, or has
+// fenced it, and became Primary, but died before a sync UUID or a generation of its own
+// was on disk. It had flushed what it held when it was promoted (promoted), while the older
+// Primary may have lost it with its power.
+func notOutdated(self, peer generations) verdict {
+	switch {
+	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || !self.crashed || !peer.crashed ||
+		self.outdated == peer.outdated:
+		return noSync
+	case self.outdated:
+		return target
+	default:
+		return source
 	}
 }
 

@@ -36,20 +36,20 @@ func TestUUIDTableIsMirroredForAllTuples(t *testing.T) {
 	count, refused := 0, 0
 	for i := range n * n * n * n {
 		for j := range n * n * n * n {
-			flags := (i*31 + j*17) % 128 // each pair with one combination, all combinations with very many pairs
-			a := generations{UUIDs: set(i), crashed: flags&1 != 0, primary: flags&2 != 0, kept: flags&32 != 0}
-			b := generations{UUIDs: set(j), crashed: flags&4 != 0, primary: flags&8 != 0, kept: flags&64 != 0}
+			flags := (i*31 + j*17) % 512 // each pair with one combination, all combinations with very many pairs
+			a := generations{UUIDs: set(i), crashed: flags&1 != 0, primary: flags&2 != 0, kept: flags&32 != 0, outdated: flags&128 != 0, marked: uint64(i % 3)}
+			b := generations{UUIDs: set(j), crashed: flags&4 != 0, primary: flags&8 != 0, kept: flags&64 != 0, outdated: flags&256 != 0, marked: uint64(j % 3)}
 			x, y := decide(a, b, flags&16 != 0), decide(b, a, flags&16 == 0)
 			count++
 			if x <= unrelated || y <= unrelated {
 				refused++
 				if x > unrelated || y > unrelated {
-					t.Fatalf("%x and %x, flags %05b: %v here, %v there: only one refuses", a.UUIDs, b.UUIDs, flags, x, y)
+					t.Fatalf("%x and %x, flags %09b: %v here, %v there: only one refuses", a.UUIDs, b.UUIDs, flags, x, y)
 				}
 				continue
 			}
 			if !mirrors(x, y) {
-				t.Fatalf("%x and %x, flags %05b: %v here, %v there", a.UUIDs, b.UUIDs, flags, x, y)
+				t.Fatalf("%x and %x, flags %09b: %v here, %v there", a.UUIDs, b.UUIDs, flags, x, y)
 			}
 		}
 	}

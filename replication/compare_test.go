@@ -170,6 +170,11 @@ func TestSurvivorIsSource(t *testing.T) {
 		{"a resync's end was missed", generations{UUIDs: tracking, kept: true}, generations{UUIDs: tracking, crashed: true}, target, 40},
 		{"the source's bitmap first", generations{UUIDs: u, kept: true}, generations{UUIDs: tracking, crashed: true}, target, 37},
 		{"the source that missed the end went on alone", generations{UUIDs: metadata.UUIDs{uA, 0, uD, uB}, kept: true}, generations{UUIDs: tracking, crashed: true}, target, 35},
+		{"both crashed, this one is behind", generations{UUIDs: u, crashed: true, outdated: true}, generations{UUIDs: u, crashed: true}, target, 44},
+		{"both crashed, the other is behind", generations{UUIDs: u, crashed: true}, generations{UUIDs: u, crashed: true, outdated: true}, source, 44},
+		{"both are behind", generations{UUIDs: u, crashed: true, outdated: true}, generations{UUIDs: u, crashed: true, outdated: true}, target, 40},
+		{"behind, and never Primary", generations{UUIDs: u, outdated: true}, generations{UUIDs: u, crashed: true}, target, 40},
+		{"crashed, and behind", generations{UUIDs: u, crashed: true, outdated: true}, generations{UUIDs: u}, source, 40},
 		{"Primary again", generations{UUIDs: u, crashed: true, primary: true}, generations{UUIDs: u, kept: true}, source, 41},
 	} {
 		got := compare(tc.self, tc.peer, 101, true, true)

@@ -344,6 +344,7 @@ func (v *volume) generations(peerRole state.Role, myDisk, peerDisk state.Disk) (
 		return self, peer
 	}
 	self.kept, peer.kept = v.announcedKept, u.flags&flagKept != 0
+	self.outdated, peer.outdated = v.announcedOutdated, u.flags&flagOutdated != 0
 	if myDisk > state.Inconsistent && peerDisk > state.Inconsistent {
 		self.marked, peer.marked = v.announced, u.bits
 	}

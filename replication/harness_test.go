@@ -2,7 +2,6 @@ package replication
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,6 +60,7 @@ type testNode struct {
 	sectors  uint64          // of the device
 	found    metadata.Layout // at the last FxMeasure
 	moves    int
+	flushes  int // of data, in order with metadata
 	moveErr  DiskError
 	thin     bool                              // the disk can discard
 	exit     int                               // of the handlers that run before a resync
@@ -302,6 +302,10 @@ func (n *testNode) execute(e *Effect) {
 		default:
 			n.pages[e.Sector] = block
 		}
+	case FxMetaFlush:
+		if e.Data {
+			n.flushes++
+		}
 	case FxAbort:
 		n.abort()
 	case FxDetached:
@@ -481,17 +485,4 @@ func (n *testNode) disk(e *Effect) {
 	default:
 	}
 	n.post(ev)
-}
-
-// digestOf is the digest of write numbers.
-func digestOf(alg wire.Algorithm, data []uint64) []byte {
-	d, err := wire.NewDigest(alg.String())
-	if err != nil {
-		panic(err)
-	}
-	var b []byte
-	for _, v := range data {
-		b = binary.BigEndian.AppendUint64(b, v)
-	}
-	return d.Sum(nil, b)
 }

@@ -60,10 +60,11 @@ type volume struct {
 	refusals     []refusalOf
 	announced    uint64 // set bits in our last P_UUIDS
 	// announcedKept: it said that this node has lost nothing since the copies were equal.
-	announcedKept bool
-	owing         bool // a new data generation, see owed.go
-	undecided     int  // ticks that the disk has been Negotiating while connected
-	untold        int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
+	announcedKept     bool
+	announcedOutdated bool // it said that its disk is Outdated
+	owing             bool // a new data generation, see owed.go
+	undecided         int  // ticks that the disk has been Negotiating while connected
+	untold            int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown

@@ -12,6 +12,7 @@ const (
 	flagInconsistent = uint64(wire.UUIDInconsistent)
 	flagSkipSync     = uint64(wire.UUIDSkipInitialSync)
 	flagKept         = uint64(wire.UUIDKept)
+	flagOutdated     = uint64(wire.UUIDOutdated)
 )
 
 func (r *Resource) sendProtocol(cmd wire.Command) {
@@ -75,6 +76,10 @@ func (v *volume) sendUUIDs(flags uint64) {
 	v.announcedKept = v.survives()
 	if v.announcedKept {
 		flags |= flagKept
+	}
+	v.announcedOutdated = v.judgedDisk() == state.Outdated && v.r.session().Features.Has(wire.FeatureSurvivor)
+	if v.announcedOutdated {
+		flags |= flagOutdated
 	}
 	if v.neg.Disk == state.Inconsistent && v.st.Disk == state.Negotiating {
 		flags |= flagInconsistent

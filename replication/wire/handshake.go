@@ -17,7 +17,8 @@ const (
 	FeatureWriteZeroes // P_ZEROES, and P_TRIM really means discard
 
 	// FeatureSurvivor is replblk's own: P_UUIDS may say that the sender has lost nothing since
-	// the copies were equal (UUIDKept). DRBD agrees on what it knows only.
+	// the copies were equal (UUIDKept), or that it is behind (UUIDOutdated). DRBD agrees on what
+	// it knows only.
 	FeatureSurvivor Features = 1 << 31
 
 	// FeaturesAll is what the kernel module 8.4.11 announces.
@@ -239,6 +240,8 @@ const (
 	// UUIDKept is sent with FeatureSurvivor only: the sender has run, on the same disk, since
 	// the copies were equal, so it has every write that was acknowledged then.
 	UUIDKept UUIDFlags = 1 << 63
+	// UUIDOutdated is sent with FeatureSurvivor only: the sender's disk is Outdated.
+	UUIDOutdated UUIDFlags = 1 << 62
 )
 
 // UUIDsSize is the payload size of a UUIDs.
