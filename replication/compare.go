@@ -119,7 +119,7 @@ func compareEqual(self, peer generations, version int, rule41, resolveConflicts 
 // Primary: rules 40 and 41.
 func compareCrashed(self, peer generations, rule41, resolveConflicts bool) comparison {
 	if !self.crashed && !peer.crashed {
-		if v := moreMarked(self, peer, resolveConflicts); v != noSync {
+		if v := marks(self, peer); v != noSync {
 			return comparison{v, ruleMarked, noCorrection}
 		}
 		return comparison{noSync, 40, noCorrection}
@@ -191,18 +191,19 @@ func notOutdated(self, peer generations) verdict {
 	}
 }
 
-// moreMarked decides between copies of one generation of which a bitmap says that they
-// differ, and nothing else does: the new space of disks that grew before both nodes lost
-// their power, what a Primary wrote that was suspended when it lost its peer and was demoted
-// before it could begin a generation, blocks that a verify has found. DRBD leaves them as they
-// are. The application has seen the copy of a Primary; else whoever has marked more knows of
-// more that the other one lacks.
-func moreMarked(self, peer generations, resolve bool) verdict {
+// marks decides between copies of one generation of which a bitmap says that they differ, and
+// nothing else does. DRBD leaves them as they are. The application has seen the copy of a
+// Primary; else whoever alone has marked blocks has what the other one lacks: it wrote them as
+// a Primary that was suspended when it lost its peer, and was demoted before it could begin a
+// generation. If both have marked some (a verify has found them, or both disks have grown)
+// nobody knows which copy is right, and it waits for a Primary (freshSpace).
+func marks(self, peer generations) verdict {
 	switch {
-	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.marked == 0 && peer.marked == 0 ||
-		self.primary && peer.primary:
+	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.marked == 0 && peer.marked == 0,
+		self.primary && peer.primary,
+		!self.primary && !peer.primary && self.marked > 0 && peer.marked > 0:
 		return noSync
-	case self.primary || !peer.primary && self.marked > peer.marked || !peer.primary && self.marked == peer.marked && !resolve:
+	case self.primary || !peer.primary && self.marked > 0:
 		return source
 	default:
 		return target

@@ -12,7 +12,7 @@ import "github.com/replblk/replblk/replication/state"
 //
 // The same is done for blocks that are marked for any other reason after a handshake that
 // found the generations equal: the nodes have lost their power since the disks grew, or a
-// verify has found them. Between two replblk nodes rule 43 has them copied at once.
+// verify has found them.
 //
 // Only a Primary begins it. A Secondary that did could not keep its peer from being promoted
 // before it hears of that, with a generation of its own: a split brain without a single

@@ -269,11 +269,7 @@ func (n *testNode) growOffline(t *testing.T, more uint64) {
 func TestGrownApart(t *testing.T) {
 	for i := range 8 {
 		lazy, cut := i&2 != 0, i&4 != 0
-		c := testConfig()
-		if cut {
-			c.MaxVersion = 99 // else the next handshake sees to it by rule 43
-		}
-		p := newPair(c, c)
+		p := newPair()
 		first, other := p.nodes[i&1], p.nodes[1-i&1]
 		a, b := establish(t, p)
 		a.admin(Admin{Kind: AdminSecondary})
@@ -282,7 +278,7 @@ func TestGrownApart(t *testing.T) {
 		p.dirtyEnd(before)
 		p.cut()
 		for _, n := range p.nodes {
-			n.r = New(c)
+			n.r = New(testConfig())
 			n.wants, n.up = false, false
 			n.growOffline(t, 20000)
 		}
