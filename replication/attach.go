@@ -308,7 +308,9 @@ func (v *volume) finishLeaving(d *disk) {
 	next.Disk = state.Diskless
 	v.force(next)
 	if s := v.st; s.Conn >= state.Connected && s.PeerDisk == state.UpToDate && v.peerUUIDs.known {
-		v.expose(v.peerUUIDs.Current()) // from here on the peer's data is what is seen
+		if !d.seen { // else the peer has it too, or has told us what came after it
+			v.expose(v.peerUUIDs.Current()) // from here on the peer's data is what is seen
+		}
 		v.heir = s.Role == state.Primary
 	}
 	v.r.fx.add(FxDetached).Vol = v.num

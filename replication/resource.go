@@ -108,6 +108,7 @@ type disk struct {
 	meta     pendingIO // FxMetaNotify without an answer
 	kept     bool      // in service since both copies were UpToDate: nothing acknowledged then is missing
 	failed   bool      // no new I/O; becomes Diskless when the last one has returned
+	seen     bool      // it was UpToDate until then: its generation is the one that the application has seen
 	metaBad  bool      // the metadata device failed: do not try to write to it
 	leaving  bool      // failed, and the last bitmap pages are being written
 	written  bool      // they are

@@ -129,6 +129,10 @@ func (v *volume) targetReportsEnd() {
 	v.sourceEnd()
 }
 
+// targetEnded says whether the target has everything, as it has reported, although the source has
+// still to settle it. It does not say so again, if the disk of the source fails now.
+func (v *volume) targetEnded() bool { return v.rs.notified && v.rs.failed == 0 }
+
 // targetGivesUp says whether the target's news are that the resync is over although blocks
 // have failed: it has asked for them, so it was the target, and it is not any more. What is
 // different still is left to the next connection.

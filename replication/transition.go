@@ -157,7 +157,11 @@ func (v *volume) afterConn(old, now state.State) {
 		v.startFullSync()
 	}
 	if old.Conn > state.Connected && now.Conn <= state.Connected {
+		outlived := connected && now.Disk < state.UpToDate && v.targetEnded()
 		v.leaveResync()
+		if outlived {
+			v.force(v.st.Apply(state.MaskPeerDisk, state.Word(state.UpToDate)<<13))
+		}
 	}
 }
 
@@ -166,14 +170,13 @@ func (v *volume) afterDisk(old, now state.State) {
 	connected := now.Conn >= state.Connected
 	if now.Disk == state.Failed && old.Disk != state.Failed { // 17
 		v.heir = v.heir || connected && now.Role == state.Primary && now.PeerDisk >= state.Inconsistent
-		if connected && now.Role == state.Primary && now.PeerDisk == state.UpToDate {
-			own := v.ownUUIDs()
-			v.outrun = own.Current()
-		}
 		if connected {
 			v.sendState()
 		}
 		v.awaitHeir(old)
+		if v.disk != nil {
+			v.disk.seen = old.Disk == state.UpToDate
+		}
 		v.abandonDisk()
 	}
 	if now.Disk == state.Diskless && old.Disk != state.Diskless { // 18
@@ -182,11 +185,22 @@ func (v *volume) afterDisk(old, now state.State) {
 		}
 		v.abandonDisk()
 	}
+	v.peerGoesOn()
 	if old.Disk == state.Inconsistent && now.Disk == state.UpToDate {
 		v.mixed = append(v.mixed[:0], v.active...)
 	}
 	if old.Disk == state.UpToDate && now.Disk == state.Inconsistent && connected && now.Conn == state.Connected { // 19
 		v.sendState()
+	}
+}
+
+// peerGoesOn remembers the generation of an own disk that has failed under a Primary, while the peer
+// has good data: now, or when the resync of which it is the target comes to its end.
+func (v *volume) peerGoesOn() {
+	s, own := v.st, v.ownUUIDs()
+	if s.Disk == state.Failed && s.Conn >= state.Connected && s.Role == state.Primary && s.PeerDisk == state.UpToDate &&
+		metadata.SameUUID(v.exposed, own.Current()) {
+		v.outrun = v.exposed
 	}
 }
 
