@@ -22,6 +22,7 @@ const crashVariants = 12
 // TestCrashAtEveryEvent runs scripted scenarios up to every event, crashes there in every
 // variant, and lets the cluster recover. Of two runs one crashes again in the recovery.
 func TestCrashAtEveryEvent(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // as sweep: half of the time otherwise
 	var runs, events atomic.Int64
 	var wg sync.WaitGroup
 	gate := make(chan struct{}, runtime.GOMAXPROCS(0))

@@ -22,6 +22,7 @@ var (
 	simVerbose = flag.Bool("sim.v", false, "print the trace of -sim.seed")
 	simPlan    = flag.String("sim.plan", "", "replay this plan file")
 	simAll     = flag.Bool("sim.all", false, "do not stop at the first failing seed")
+	simShrink  = flag.Bool("sim.shrink", true, "shrink the plan of a failing seed")
 )
 
 // TestSim runs seeds. With a failure it prints how to reproduce it.
@@ -69,6 +70,9 @@ func replay(t *testing.T, s Scenario) {
 
 // shrunk is the smallest plan found that fails as s does, ready to be saved.
 func shrunk(s Scenario) string {
+	if !*simShrink {
+		return ""
+	}
 	small := Shrink(s, NoMutant, 400)
 	return fmt.Sprintf("shrunk from %d faults to %d: %v\n%vto be saved in sim/testdata/plans, replayed by -sim.plan=FILE\n",
 		len(s.Faults), len(small.Faults), small.run(NoMutant, false).Err, small)
