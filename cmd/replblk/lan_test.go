@@ -248,12 +248,13 @@ func TestAoESwitch(t *testing.T) {
 	}
 }
 
-// TestAoEListsSurvive: a full reserve list and a mask that a client has set are there
-// after the active node was killed, and after both nodes were restarted.
+// TestAoEListsSurvive: a full reserve list, a mask and the config string that a client has set
+// are there after the active node was killed, and after both nodes were restarted. The disk
+// says the same of itself all the time: a client must not take it for another one.
 func TestAoEListsSurvive(t *testing.T) {
 	n := newLAN(t, 9000)
 	dir := t.TempDir()
-	a, b := n.pair(t, "permit reserve; permit mask; state-file \""+dir+"/NODE.json\";")
+	a, b := n.pair(t, "permit reserve; permit mask; permit config-string; state-file \""+dir+"/NODE.json\";")
 	s := n.station(t, 2)
 	c := newMember(s)
 	own := c.mac
@@ -271,6 +272,21 @@ func TestAoEListsSurvive(t *testing.T) {
 	if err := c.patiently(add); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.patiently(func() error { _, err := c.Config(aoe.ConfigForceSet, "who uses it"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	identify := func() (block []byte) {
+		t.Helper()
+		err := c.patiently(func() (err error) {
+			_, block, err = c.ATA(aoe.ATA{Command: aoe.ATAIdentify, Count: 1}, nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return block
+	}
+	disk := identify()
 	check := func(when string) {
 		t.Helper()
 		var r aoe.ReserveArg
@@ -282,6 +298,14 @@ func TestAoEListsSurvive(t *testing.T) {
 		err = c.patiently(func() (err error) { m, err = c.Mask(aoe.MaskRead); return err })
 		if err != nil || len(m.Directives) != 1 || m.Directives[0].MAC != own {
 			t.Errorf("%s: mask %+v, %v", when, m, err)
+		}
+		var cfg aoe.ConfigArg
+		err = c.patiently(func() (err error) { cfg, err = c.Config(aoe.ConfigRead, ""); return err })
+		if err != nil || string(cfg.String) != "who uses it" {
+			t.Errorf("%s: config string %q, %v", when, cfg.String, err)
+		}
+		if now := identify(); !bytes.Equal(now, disk) {
+			t.Errorf("%s: the disk says that it is\n%x, it was\n%x", when, now, disk)
 		}
 	}
 	a.end(syscall.SIGKILL)
