@@ -14,8 +14,10 @@ type Injection struct {
 	// Nth is the number of the first call that is hit, from 1. Each thread of the
 	// daemon counts for itself.
 	Nth int
-	// From: every call from the Nth on is hit. Otherwise that one alone.
+	// From: every call from the Nth on is hit. Otherwise that one alone, or with Step each
+	// that comes so many calls after one that was hit.
 	From bool
+	Step int
 
 	Errno string        // the call fails with it, without being executed: "EIO"
 	Delay time.Duration // the call begins so much later
@@ -33,8 +35,11 @@ func (in *Injection) String() string {
 		s += "signal=SIGKILL"
 	}
 	s += fmt.Sprintf(":when=%d", in.Nth)
-	if in.From {
+	switch {
+	case in.From:
 		s += "+"
+	case in.Step > 0:
+		s += fmt.Sprintf("+%d", in.Step)
 	}
 	return s
 }
