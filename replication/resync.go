@@ -419,6 +419,10 @@ func (v *volume) sealTarget() {
 	if !v.targetFinishing() {
 		return
 	}
+	// Writes of the application have settled blocks too, and may be in the cache. If this node
+	// is Primary and loses its power it is the source, and what the peer had flushed of these
+	// blocks must not be overwritten by what was here before.
+	v.metaFlush(true)
 	v.afterPages(sealUUIDs, v.era)
 }
 
