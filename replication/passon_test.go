@@ -186,3 +186,18 @@ func TestStarvedWritesGoOn(t *testing.T) {
 		t.Errorf("b has %d, %d writes starve", b.data[0], len(a.r.vols[0].disk.al.starved))
 	}
 }
+
+// TestVerifyOfABadDisk: a verify says of both disks that they are UpToDate. Of a copy that lacks
+// blocks it must not be begun, whoever asks for it.
+func TestVerifyOfABadDisk(t *testing.T) {
+	for i := range 2 {
+		p, _, b := passOn(t, nil)
+		b.bad[24*5] = true
+		p.tick(60)
+		n := p.nodes[i]
+		if got := p.command(t, n, Admin{Kind: AdminVerify}); got != state.NoUpToDateDisk {
+			t.Errorf("verify at %s: %v", n.name, got)
+		}
+		p.states(t, "Connected Primary/Secondary UpToDate/Inconsistent", "Connected Secondary/Primary Inconsistent/UpToDate")
+	}
+}

@@ -32,22 +32,34 @@ func (v *volume) force(want state.State)             { v.apply(want, true) }
 
 // check says what wish would answer.
 func (v *volume) check(want state.State) (state.State, state.Result) {
-	if v.undecidedFor(want) {
-		return v.st, state.InTransientState
+	if result := v.forbids(want); !result.OK() {
+		return v.st, result
 	}
 	return state.Next(v.st, want, false, v.rules(), v.neg)
 }
 
-// undecidedFor says whether a wish of either node must wait for the peer's opinion of a disk that
-// has just been attached: the connection states that it is about would take the disk for
-// UpToDate.
-func (v *volume) undecidedFor(want state.State) bool {
-	return (v.st.Disk == state.Attaching || v.st.Disk == state.Negotiating) && (want.Conn.Verify() || startingSync(want.Conn))
+// forbids says why a wish of either node for a verify, or a full resync, must not be asked of
+// the rules, which would take both disks for UpToDate, or one, because that is what these
+// connection states are about. A disk that has just been attached waits for the peer's
+// opinion. One that lacks blocks, for instance after a resync in which some have failed, is not
+// made good by comparing it.
+func (v *volume) forbids(want state.State) state.Result {
+	s := v.st
+	switch {
+	case (s.Disk == state.Attaching || s.Disk == state.Negotiating) && (want.Conn.Verify() || startingSync(want.Conn)):
+		return state.InTransientState
+	case want.Conn.Verify() && s.Conn == state.Connected && !bothUpToDate(s):
+		return state.NoUpToDateDisk
+	default:
+		return state.Success
+	}
 }
 
 func (v *volume) apply(want state.State, hard bool) state.Result {
-	if !hard && v.undecidedFor(want) {
-		return state.InTransientState
+	if !hard {
+		if result := v.forbids(want); !result.OK() {
+			return result
+		}
 	}
 	want.AftrIsp = v.follows
 	next, result := state.Next(v.st, want, hard, v.rules(), v.neg)
