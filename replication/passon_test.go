@@ -187,16 +187,20 @@ func TestStarvedWritesGoOn(t *testing.T) {
 	}
 }
 
-// TestVerifyOfABadDisk: a verify says of both disks that they are UpToDate. Of a copy that lacks
-// blocks it must not be begun, whoever asks for it.
-func TestVerifyOfABadDisk(t *testing.T) {
-	for i := range 2 {
+// TestBadDiskIsTakenForGood: a verify says of both disks that they are UpToDate, an invalidate of
+// its source. Of a copy that lacks blocks that must not be said while the other one is
+// good, whoever asks for it.
+func TestBadDiskIsTakenForGood(t *testing.T) {
+	for _, tt := range []struct {
+		at   int
+		kind AdminKind
+	}{{0, AdminVerify}, {1, AdminVerify}, {0, AdminInvalidate}, {1, AdminInvalidateRemote}} {
 		p, _, b := passOn(t, nil)
 		b.bad[24*5] = true
 		p.tick(60)
-		n := p.nodes[i]
-		if got := p.command(t, n, Admin{Kind: AdminVerify}); got != state.NoUpToDateDisk {
-			t.Errorf("verify at %s: %v", n.name, got)
+		n := p.nodes[tt.at]
+		if got := p.command(t, n, Admin{Kind: tt.kind}); got != state.NoUpToDateDisk {
+			t.Errorf("command %d at %s: %v", tt.kind, n.name, got)
 		}
 		p.states(t, "Connected Primary/Secondary UpToDate/Inconsistent", "Connected Secondary/Primary Inconsistent/UpToDate")
 	}

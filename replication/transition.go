@@ -42,13 +42,16 @@ func (v *volume) check(want state.State) (state.State, state.Result) {
 // the rules, which would take both disks for UpToDate, or one, because that is what these
 // connection states are about. A disk that has just been attached waits for the peer's
 // opinion. One that lacks blocks, for instance after a resync in which some have failed, is not
-// made good by comparing it.
+// made good by comparing it, nor by calling the only good copy invalid. Of two that are no
+// good an operator may choose one.
 func (v *volume) forbids(want state.State) state.Result {
 	s := v.st
 	switch {
 	case (s.Disk == state.Attaching || s.Disk == state.Negotiating) && (want.Conn.Verify() || startingSync(want.Conn)):
 		return state.InTransientState
-	case want.Conn.Verify() && s.Conn == state.Connected && !bothUpToDate(s):
+	case want.Conn.Verify() && s.Conn == state.Connected && !bothUpToDate(s),
+		want.Conn == state.StartingSyncS && s.Disk < state.UpToDate && s.PeerDisk == state.UpToDate,
+		want.Conn == state.StartingSyncT && s.PeerDisk < state.UpToDate && s.Disk == state.UpToDate:
 		return state.NoUpToDateDisk
 	default:
 		return state.Success
