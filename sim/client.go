@@ -137,13 +137,14 @@ func (c *client) write(n *node, ev replication.Event) {
 }
 
 // frozen: with resource-and-stonith nothing is answered that only one node has got, unless the
-// other one is out of the way.
+// other one is out of the way. Under protocols A and B it need not have written what it has got, so
+// that may be gone with its process or its disk, and the node that answers cannot know.
 func (c *client) frozen(n *node, x *write) {
 	st, other := n.state(), c.w.nodes[1-n.id]
 	if c.w.opt.Fencing != state.ResourceAndStonith || st.Conn >= state.Connected || st.PeerDisk <= state.Outdated {
 		return
 	}
-	has := other.dark >= x.inv // maybe it had
+	has := other.dark >= x.inv || c.w.opt.Protocol != replication.ProtocolC && other.forgot >= x.inv // maybe it had
 	for s := x.sector; s < x.sector+x.n && !has; s++ {
 		has = other.dev.data.cur.get(s) >= x.tag // or something newer
 	}

@@ -45,6 +45,7 @@ type node struct {
 	pausedUntil replication.Time
 	since       replication.Time // of the connection state
 	dark        replication.Time // when it lost its power last
+	forgot      replication.Time // when what it had only received was lost last, with its process or its disk
 	ahead       replication.Time // of the clock: jumps so far
 }
 

@@ -84,6 +84,7 @@ func (o *oracle) changed(n *node, old, now state.State) {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
 	if now.Disk == state.Failed && old.Disk > state.Failed {
+		n.forgot = o.w.now
 		o.w.op.barred[n.id] = true // its metadata may be old: what local-io-error is for
 	}
 	if now.Role == primary && now.Conn < state.Connected {
@@ -163,6 +164,7 @@ func b2i(b bool) int {
 // died: the process of node ends now.
 func (o *oracle) died(node int) {
 	me, other := o.w.nodes[node], 1-node
+	me.forgot = o.w.now
 	if me.role() == primary {
 		o.current[other] = o.current[other] && o.replicating(me.state())
 	}
