@@ -97,6 +97,9 @@ func (v *volume) after(old, now state.State) {
 	if now.Role == state.Primary && old.Role != state.Primary && now.Disk < state.UpToDate && now.PeerDisk < state.UpToDate { // 2
 		v.r.handler(v, HandlerPriOnInconDegr)
 	}
+	if connected && old.Role != state.Primary && now.Role == state.Primary && now.Disk < state.Inconsistent {
+		v.heir = true // the peer begins a generation when it hears of it
+	}
 	if connected && old.PeerDisk == state.Diskless && now.PeerDisk > state.Diskless && now.PeerDisk != state.DUnknown { // 6
 		v.resetResync()
 		v.sendUUIDs(0)

@@ -77,6 +77,28 @@ func TestDiskThatFailedUnderAPrimaryIsTarget(t *testing.T) {
 	}
 }
 
+// TestHeirOfANodeWithoutDisk: a node without a disk is promoted, and the connection breaks before the
+// peer has told the generation that it begins then. Its data are not unrelated.
+func TestHeirOfANodeWithoutDisk(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.admin(Admin{Kind: AdminSecondary})
+	p.tick(2)
+	a.admin(Admin{Kind: AdminDetach})
+	p.tick(30)
+	b.stuck = true
+	a.admin(Admin{Kind: AdminPrimary})
+	p.tick(1)
+	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
+	p.apart = true
+	p.cut()
+	p.settle()
+	b.unstick()
+	p.apart = false
+	p.tick(20)
+	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
+}
+
 // TestBooksOfAPeerWithoutDisk: from the moment on at which only this node has what the peer's
 // application writes, its activity log counts; but after a crash only if the superblock says
 // so. No such write may reach the disk before that is durable, also where the log need not be
