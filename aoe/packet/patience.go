@@ -3,6 +3,7 @@ package packet
 import (
 	"runtime"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +16,12 @@ const (
 	// longWait is the longest that one wait counts: after it two dozen short ones must
 	// pass before Recv waits awake again.
 	longWait = time.Millisecond
-	// looks is how often the ring is looked at between two looks at the clock: a
-	// microsecond or less.
-	looks = 200
+	// absence is how long after a look somebody else may have had the processor. If it was
+	// the client, it can send nothing while Recv looks.
+	absence = 4 * time.Microsecond
+	// looks is how often the ring is looked at between two looks at the clock: about a
+	// microsecond.
+	looks = 1000
 )
 
 // patience decides whether to wait for the next frame awake: if the last ones came soon, and
@@ -33,35 +37,46 @@ func (p *patience) observe(d time.Duration) {
 
 // wait waits until there may be something to receive, or a reason to return.
 func (s *Socket) wait() error {
-	began := time.Now()
-	if s.patience.awake() && runtime.GOMAXPROCS(0) > 1 && s.lookOut(began) {
-		s.patience.observe(time.Since(began))
-		return nil
+	began := time.Since(s.opened)
+	if s.parallel && s.patience.awake() {
+		if s.lookOut(began) {
+			return nil
+		}
+		s.patience.observe(longWait)
 	}
 	err := s.await()
-	s.patience.observe(time.Since(began))
+	s.patience.observe(time.Since(s.opened) - began)
 	return err
 }
 
-// lookOut looks at the ring until there is a frame, and reports false if there is none soon,
-// or there is no ring.
-func (s *Socket) lookOut(began time.Time) bool {
-	for last := began; ; {
+// lookOut looks at the ring from began on, a time after opened, until there is a frame. It
+// reports false if there is none soon, or there is no ring.
+func (s *Socket) lookOut(began time.Duration) bool {
+	runtime.Gosched() // what this receiver has made ready goes first
+	before := displaced()
+	for gap, last := false, began; ; {
 		there, ok := s.look()
-		if there || !ok {
-			return there
-		}
-		now := time.Now()
-		if now.Sub(last) > awakeLimit { // others want the processor
-			s.patience.average = longWait
-			return false
-		}
-		if now.Sub(began) > awakeLimit {
-			return false
-		}
+		now := time.Since(s.opened)
+		gap = gap || now-last > absence
 		last = now
-		runtime.Gosched() // so that no goroutine waits for this one to find nothing
+		switch waited := now - began; {
+		case there && gap && displaced() != before:
+			s.patience.observe(longWait)
+			return true
+		case there:
+			s.patience.observe(waited)
+			return true
+		case !ok || waited > awakeLimit:
+			return false
+		}
 	}
+}
+
+// displaced returns how often somebody else has taken the processor from this thread.
+func displaced() int64 {
+	var r unix.Rusage
+	_, _, _ = unix.RawSyscall(unix.SYS_GETRUSAGE, unix.RUSAGE_THREAD, uintptr(unsafe.Pointer(&r)), 0) // it knows it
+	return r.Nivcsw
 }
 
 // look says whether there is a frame, or will be in a moment; ok is false without a ring.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,6 +59,7 @@ type Socket struct {
 	opened   time.Time
 	use      sync.RWMutex // held to read by who uses fd for a moment
 
+	parallel bool       // there is a processor for others while Recv waits awake
 	recvMu   sync.Mutex // guards rx and patience
 	rx       vector
 	patience patience
@@ -95,7 +97,7 @@ func Open(name string, o Options) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assemble filter: %w", err)
 	}
-	s := &Socket{name: name, index: ifi.Index, fd: -1, wake: -1, opened: time.Now()}
+	s := &Socket{name: name, index: ifi.Index, fd: -1, wake: -1, opened: time.Now(), parallel: runtime.GOMAXPROCS(0) > 1}
 	if err := s.open(filter, o); err != nil {
 		s.closed.Store(true)
 		return nil, errors.Join(fmt.Errorf("interface %s: %w", name, err), s.release())
