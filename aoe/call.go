@@ -21,7 +21,9 @@ type call struct {
 	ata       ATA
 	kind      ataKind
 	reserved  bool   // the source is not in the reserve list
-	burst     *burst // of the receiver that has the call now, may be nil
+	burst     *burst // of the receiver that the call came through, may be nil
+	tally     *tally // that counts the answer, may be nil
+	good      bool   // the answer is that of a command completed well
 
 	req  block.Request
 	done func(*block.Request) // c.completed, made once per call
@@ -111,28 +113,10 @@ func (c *call) sendATA(a *ATA, errBits uint8, n int) {
 		a.Command |= StatusError
 		c.target.counters.ATAErrors.Add(1)
 		c.initiator.Counters.ATAErrors.Add(1)
-	} else {
-		c.target.counters.count(c)
-		c.initiator.Counters.count(c)
 	}
+	c.good = errBits == 0
 	a.put(c.frame.buf[HeaderLen:])
 	c.reply(DataOffset + n)
-}
-
-// count records a successful ATA command.
-func (n *Counters) count(c *call) {
-	switch c.kind {
-	case ataRead:
-		n.Reads.Add(1)
-		n.ReadBytes.Add(uint64(len(c.req.Data)))
-	case ataWrite:
-		n.Writes.Add(1)
-		n.WriteBytes.Add(uint64(len(c.req.Data)))
-	case ataFlush:
-		n.Flushes.Add(1)
-	default:
-		n.Other.Add(1)
-	}
 }
 
 // reply answers with the first n bytes of the frame, whose argument is in place.
@@ -143,7 +127,7 @@ func (c *call) reply(n int) {
 
 // send completes the header and sends, unless the serving period has ended:
 // by now another node may have answered differently.
-func (c *call) send(n int) {
+func (c *call) send(size int) {
 	if c.target.period.Load() != c.period {
 		c.drop(DropNotServing)
 		return
@@ -153,26 +137,33 @@ func (c *call) send(n int) {
 	h.Version, h.Shelf, h.Slot = Version, c.target.shelf, c.target.slot
 	h.Flags |= FlagResponse
 	h.put(c.frame.buf)
-	c.frame.finish(n)
-	took := time.Since(c.frame.Received)
-	for _, n := range []*Counters{&c.target.counters, &c.initiator.Counters} {
-		n.Responses.Add(1)
-		n.Latency.observe(took)
+	c.frame.finish(size)
+	var one tally
+	n := c.tally
+	if n == nil {
+		n, one.now = &one, time.Now()
 	}
+	n.add(c)
 	c.sender.Send(c.frame)
-	c.end()
+	c.recycle()
+	one.flush() // last: Drain returns when nothing is in flight
 }
 
-// end recycles the call.
+// end recycles the call, which is not in flight any more then.
 func (c *call) end() {
 	t := c.target
 	c.initiator.Counters.InFlight.Add(-1)
-	c.frame, c.sender, c.initiator, c.burst = nil, nil, nil, nil
+	c.recycle()
+	t.counters.InFlight.Add(-1) // last: Drain returns when this reaches zero
+}
+
+// recycle makes the call available to others. It is in flight until its tally is flushed.
+func (c *call) recycle() {
+	t := c.target
+	c.frame, c.sender, c.initiator, c.burst, c.tally, c.good = nil, nil, nil, nil, nil, false
 	c.req = block.Request{}
 	c.kind, c.left = ataAbort, 0
-	// Last: Drain returns when this reaches zero.
 	t.calls.Put(c)
-	t.counters.InFlight.Add(-1)
 }
 
 // errorBits returns what to answer for a failed request, or false for silence.

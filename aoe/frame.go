@@ -73,6 +73,11 @@ func (p *FramePool) Outstanding() int { return int(p.outstanding.Load()) }
 // Get returns an empty frame.
 func (p *FramePool) Get() *Frame {
 	p.outstanding.Add(1)
+	return p.get()
+}
+
+// get is Get without the counting.
+func (p *FramePool) get() *Frame {
 	size := int(p.size.Load())
 	// A frame from before the MTU grew is left to the garbage collector.
 	if f, ok := p.free.Get().(*Frame); ok && len(f.buf) >= size {
@@ -92,11 +97,42 @@ func (p *FramePool) refit(f *Frame) *Frame {
 	return g
 }
 
+// fill puts a frame wherever there is none.
+func (p *FramePool) fill(frames []*Frame) {
+	n := int64(0)
+	for i, f := range frames {
+		if f == nil {
+			frames[i] = p.get()
+			n++
+		}
+	}
+	p.outstanding.Add(n)
+}
+
+// putAll gives frames back, nearly all of them to this pool.
+func (p *FramePool) putAll(frames []*Frame) {
+	n := int64(0)
+	for _, f := range frames {
+		if f.pool != p {
+			f.Release()
+			continue
+		}
+		p.keep(f)
+		n++
+	}
+	p.outstanding.Add(-n)
+}
+
 func (p *FramePool) put(f *Frame) {
+	p.keep(f)
+	p.outstanding.Add(-1)
+}
+
+// keep is put without the counting.
+func (p *FramePool) keep(f *Frame) {
 	f.n, f.out = 0, nil
 	f.Received = time.Time{}
 	p.free.Put(f)
-	p.outstanding.Add(-1)
 }
 
 // alignedBuffer returns size bytes placed so that the payload is aligned.

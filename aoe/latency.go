@@ -19,11 +19,20 @@ type Latency struct {
 	sum     atomic.Uint64 // nanoseconds
 }
 
-func (l *Latency) observe(d time.Duration) {
-	d = max(d, 0)
-	i := bits.Len64(uint64(d.Microseconds()) >> latencyShift) //nolint:gosec // not negative
-	l.buckets[min(i, latencyBuckets-1)].Add(1)
-	l.sum.Add(uint64(d)) //nolint:gosec // not negative
+// latencyBucket returns the bucket of a request that took d.
+func latencyBucket(d time.Duration) int {
+	i := bits.Len64(uint64(max(d, 0).Microseconds()) >> latencyShift) //nolint:gosec // not negative
+	return min(i, latencyBuckets-1)
+}
+
+// add adds so many requests per bucket, which took sum together.
+func (l *Latency) add(buckets *[latencyBuckets]uint64, sum time.Duration) {
+	for i, n := range buckets {
+		if n > 0 {
+			l.buckets[i].Add(n)
+		}
+	}
+	l.sum.Add(uint64(sum)) //nolint:gosec // not negative
 }
 
 // LatencyBounds returns the upper bounds of all buckets but the last.

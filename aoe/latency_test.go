@@ -5,6 +5,15 @@ import (
 	"time"
 )
 
+// observe counts a request as a tally does.
+func (l *Latency) observe(d time.Duration) {
+	i := &Initiator{}
+	n := tally{now: time.Now(), initiator: i, target: &Target{}}
+	c := &call{initiator: i, target: n.target, frame: &Frame{Received: n.now.Add(-d)}}
+	n.add(c)
+	l.add(&n.latencies, n.latency)
+}
+
 func TestLatencyBuckets(t *testing.T) {
 	bounds := LatencyBounds()
 	for i, b := range bounds {

@@ -173,18 +173,32 @@ func (t *Target) completed(c *call) {
 		t.signal()
 		return
 	}
-	commit := c.req.Err == nil && c.req.Op == block.Write && c.req.Flags&block.FUA == 0 && t.commit == CommitGroup
+	if b := c.burst; b != nil && b.put(c) {
+		return
+	}
+	t.finish([]*call{c})
+}
+
+// finish ends calls that the device is finished with, or has them wait for a flush.
+func (t *Target) finish(calls []*call) {
+	var woken, commit bool
 	t.mu.Lock()
-	woken := t.dequeueLocked(c)
-	if commit {
-		t.written = append(t.written, c)
+	for i, c := range calls {
+		woken = t.dequeueLocked(c) || woken
+		if c.req.Err == nil && c.req.Op == block.Write && c.req.Flags&block.FUA == 0 && t.commit == CommitGroup {
+			c.tally = nil // the answer comes with others
+			t.written = append(t.written, c)
+			calls[i], commit = nil, true
+		}
 	}
 	t.mu.Unlock()
 	if woken || commit {
 		t.signal()
 	}
-	if !commit {
-		t.answer(c, c.req.Err)
+	for _, c := range calls {
+		if c != nil {
+			t.answer(c, c.req.Err)
+		}
 	}
 }
 
@@ -258,7 +272,10 @@ func (t *Target) flushDone(r *block.Request) {
 	if again {
 		t.signal()
 	}
+	n := tally{now: time.Now()}
 	for _, c := range batch {
+		c.tally = &n
 		t.answer(c, err)
 	}
+	n.flush()
 }

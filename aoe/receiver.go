@@ -62,20 +62,20 @@ type receiver struct {
 func newReceiver(s *session) *receiver {
 	r := &receiver{session: s, frames: make([]*Frame, batch), bufs: make([][]byte, batch), times: make([]time.Time, batch)}
 	r.out.session = s
-	for i := range r.frames {
-		r.frames[i] = s.pool.Get()
-	}
 	return r
 }
 
 func (r *receiver) close() {
 	for _, f := range r.frames {
-		f.Release()
+		if f != nil {
+			f.Release()
+		}
 	}
 }
 
 // buffers makes the buffers ready for a burst.
 func (r *receiver) buffers() [][]byte {
+	r.pool.fill(r.frames)
 	for i, f := range r.frames {
 		r.frames[i] = r.pool.refit(f)
 		r.bufs[i] = r.frames[i].Buffer()
@@ -92,7 +92,7 @@ func (r *receiver) accept(n int) {
 		f := r.frames[i]
 		f.SetLen(len(r.bufs[i]))
 		f.Received = r.times[i]
-		r.frames[i] = r.pool.Get()
+		r.frames[i] = nil
 		// The MTU may have grown while Recv waited: room for the answer.
 		f = r.pool.refit(f)
 		f.out = &r.out

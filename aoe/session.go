@@ -192,10 +192,9 @@ func (s *session) transmit(frames []*Frame, scratch *[sendBatch][]byte) {
 		n, _ := s.link.Send(bufs) // what was not sent is lost, as on any wire
 		s.port.counters.Sent.Add(uint64(n))
 		s.port.counters.Unsent.Add(uint64(len(part) - n))
-		for i, f := range part {
-			f.Release()
-			part[i], bufs[i] = nil, nil
-		}
+		s.pool.putAll(part)
+		clear(part)
+		clear(bufs)
 	}
 }
 

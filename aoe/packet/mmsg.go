@@ -115,9 +115,10 @@ func (v *vector) sendmmsg(fd uintptr, first, n int) (int, syscall.Errno) {
 	return v.call(unix.SYS_SENDMMSG, fd, first, n-first)
 }
 
+// call calls the kernel, which does not wait: so the scheduler need not know of it.
 func (v *vector) call(trap, fd uintptr, first, n int) (int, syscall.Errno) {
 	for {
-		r, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&v.msgs[first])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&v.msgs[first])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			return int(r), errno
 		}
