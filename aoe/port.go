@@ -39,8 +39,9 @@ type Link interface {
 
 // batch is how many frames are received at once. Then the devices get what they ask for,
 // adjacent requests together, and the answers are sent: the initiator works on them
-// while the next ones are served. With more the buffers outgrow the processor's cache.
-const batch = 16
+// while the next ones are served. With more the buffers outgrow the processor's cache,
+// and a client with 64 requests has work for one receiver only.
+const batch = 24
 
 // sendBatch is how many frames go through a system call.
 const sendBatch = 64
@@ -51,7 +52,7 @@ const maxSendQueue = 4096
 
 // corkLimit is how many answers a receiver gathers before sendLoop helps: the
 // device blocks it, or answers for others.
-const corkLimit = 32
+const corkLimit = 64
 
 // refreshInterval is how often a port looks at its interface, whether or not Poke
 // told it to.
