@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -53,21 +54,39 @@ func TestInvalidate(t *testing.T) {
 	}
 }
 
-// TestPauseSync has each operator pause a full resync and resume it.
+// TestPauseSync has each operator pause a full resync and resume it, with either node as its
+// source.
 func TestPauseSync(t *testing.T) {
-	k, p := start(t, options{})
-	connect(k, p)
-	k.allowed = []string{forced}
-	k.sh("drbdadm primary --force r0")
-	p.wait("resync", func(s state.State) bool { return s.Conn == state.SyncTarget })
-	k.sh("drbdadm pause-sync r0")
-	p.wait("paused", func(s state.State) bool { return s.Conn == state.PausedSyncT && s.PeerIsp })
-	k.wait("paused", func(s procState) bool { return s.cs == "PausedSyncS" })
-	p.kind(replication.AdminPauseSync)
-	k.wait("paused by replblk, too", func(s procState) bool { return s.flags == "r-pu-" || s.flags == "r-pu--" })
-	k.sh("drbdadm resume-sync r0")
-	p.wait("resumed by the kernel", func(s state.State) bool { return s.Conn == state.PausedSyncT && !s.PeerIsp })
-	p.kind(replication.AdminResumeSync)
+	for _, source := range []string{"kernel", "replblk"} {
+		t.Run(source+" source", func(t *testing.T) {
+			o := options{kernelDisk: "c-plan-ahead 0; resync-rate 4M;", core: func(c *replication.Config) {
+				c.Volumes[0].PlanAheadTenths, c.Volumes[0].ResyncRateKiB = 0, 4<<10
+			}}
+			k, p := start(t, o)
+			connect(k, p)
+			k.allowed = []string{forced}
+			paused := map[string]state.Conn{"kernel": state.PausedSyncT, "replblk": state.PausedSyncS}[source]
+			if source == "kernel" {
+				k.sh("drbdadm primary --force r0")
+			} else {
+				p.do(replication.Admin{Kind: replication.AdminPrimary, Force: true})
+			}
+			p.wait("resync", func(s state.State) bool { return s.Conn.Resync() })
+			k.sh("drbdadm pause-sync r0")
+			p.wait("paused", func(s state.State) bool { return s.Conn == paused && s.PeerIsp })
+			k.wait("paused", func(s procState) bool { return strings.HasPrefix(s.cs, "PausedSync") })
+			p.kind(replication.AdminPauseSync)
+			k.wait("paused by replblk, too", func(s procState) bool { return strings.HasPrefix(s.flags, "r-pu") })
+			left := p.Status().Volumes[0].OutOfSync
+			k.sh("drbdadm resume-sync r0")
+			p.wait("resumed by the kernel", func(s state.State) bool { return s.Conn == paused && !s.PeerIsp })
+			if n := p.Status().Volumes[0].OutOfSync; n+64 < left { // what was on its way
+				t.Errorf("%d blocks were left, %d are after a pause", left, n)
+			}
+			hasten(k, p, o)
+			p.kind(replication.AdminResumeSync)
+		})
+	}
 }
 
 // upgraded is how the kernel puts that its own disk, Negotiating until then, will be the
@@ -87,10 +106,10 @@ func TestDetach(t *testing.T) {
 	p.attach()
 	settled(k, p)
 
-	sum := k.sh("dd if=/dev/drbd0 bs=1M iflag=direct | sha1sum")
+	sum := k.sh("dd if=/dev/drbd0 bs=1M iflag=direct 2>/dev/null | sha1sum")
 	k.sh("drbdadm detach r0")
 	p.wait("the kernel is Diskless", func(s state.State) bool { return s.PeerDisk == state.Diskless })
-	if got := k.sh("dd if=/dev/drbd0 bs=1M iflag=direct | sha1sum"); got != sum {
+	if got := k.sh("dd if=/dev/drbd0 bs=1M iflag=direct 2>/dev/null | sha1sum"); got != sum {
 		t.Errorf("kernel: without a disk it reads %s, with it %s", got, sum)
 	}
 	k.dd(3, 16384, 4096)

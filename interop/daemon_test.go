@@ -111,6 +111,9 @@ func (d *daemon) settled(k *kernel) {
 			d.t.Fatalf("replblk: %s", d.must("proc"))
 		}
 	}
+	if cs := d.must("cstate", "r0"); cs != "Connected" {
+		d.t.Errorf("replblk: %s", cs)
+	}
 	ours, peers, _ := strings.Cut(d.must("role", "r0"), "/")
 	k.wait("roles as replblk says", func(s procState) bool { return s.ro == peers+"/"+ours })
 	sameGenerations(d.t, k.gi(), [4]string(strings.Split(d.must("get-gi", "r0"), ":")[:4]))
@@ -127,7 +130,7 @@ func daemonPair(t *testing.T, o options) (*kernel, *daemon) {
 	k.create(o)
 	d := newDaemon(t, k.sh("cat /etc/drbd.conf"))
 	record(t)
-	k.sh("drbdadm up r0")
+	k.up()
 	t.Cleanup(k.end)
 	d.start()
 	t.Cleanup(func() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -76,6 +77,16 @@ func (k *kernel) acknowledged() (read func() []int) {
 	}
 }
 
+// untilAnswered waits until enough writes have been answered for a test to prove something.
+func (k *kernel) untilAnswered(list func() []int) {
+	k.t.Helper()
+	for deadline := time.Now().Add(waitTimeout); len(list()) < 100; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("only %d writes were answered", len(list()))
+		}
+	}
+}
+
 // TestKernelPrimaryDies: the machine loses power while its kernel is Primary and writes. The
 // survivor has all that was answered under protocol C. It takes over and goes on, and the
 // kernel comes back as its target.
@@ -84,7 +95,7 @@ func TestKernelPrimaryDies(t *testing.T) {
 	k, p := established(t, o)
 	k.sh("drbdadm primary r0")
 	answered := k.acknowledged()
-	time.Sleep(3 * time.Second)
+	k.untilAnswered(answered)
 	machine.halt()
 	blocks := answered()
 	if err := machine.start(); err != nil {
@@ -101,35 +112,38 @@ func TestKernelPrimaryDies(t *testing.T) {
 		}
 	}
 	p.scribbleAt(1, 10, 100000, 60000)
-	k.sh("drbdadm up r0")
+	k.up()
 	settled(k, p)
 	kept(t, k.disk, blocks)
 }
 
 // load writes blocks through NBD in some lanes until the program dies, and returns those that were
 // answered.
-func (d *daemon) load(lanes int) (stop func() []int) {
+func (d *daemon) load(lanes int) (answered func() []int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	d.t.Cleanup(cancel)
 	var mu sync.Mutex
 	var list []int
-	var wg sync.WaitGroup
 	for lane := range lanes {
 		c, err := nbdclient.Dial(ctx, "unix:"+d.dir+"/nbd.sock", "r0")
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		wg.Go(func() {
+		go func() {
 			defer c.Close()
 			for n := lane; n < 30000 && c.Write(claim(n), uint64(n)*4096, false) == nil; n += lanes {
 				mu.Lock()
 				list = append(list, n)
 				mu.Unlock()
 			}
-		})
+		}()
 	}
-	return func() []int { wg.Wait(); return list }
+	return func() []int {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(list)
+	}
 }
 
 // TestReplblkPrimaryDies: SIGKILL of replblk as Primary under load. The kernel has all that was
@@ -142,7 +156,7 @@ func TestReplblkPrimaryDies(t *testing.T) {
 			k.allowed = append(k.allowed, "sock_recvmsg returned -104") // reset by the dying process
 			d.must("primary", "r0")
 			answered := d.load(4)
-			time.Sleep(1500 * time.Millisecond)
+			k.untilAnswered(answered)
 			d.signal(syscall.SIGKILL)
 			blocks := answered()
 			k.wait("replblk has gone", procState.waiting)

@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,66 @@ func TestDisconnectPrimary(t *testing.T) {
 		p.scribble(2, 10)
 		p.kind(replication.AdminConnect)
 	})
+}
+
+// TestDisconnectForced: an operator does not ask the other node, whose Primary is in the middle of
+// writes.
+func TestDisconnectForced(t *testing.T) {
+	for _, by := range []string{"kernel", "replblk"} {
+		for _, primary := range []string{"kernel", "replblk"} {
+			t.Run(by+", "+primary+" Primary", func(t *testing.T) {
+				k, p := established(t, brisk())
+				k.allowed = append([]string{"sock_recvmsg"}, noticed...)
+				written := make(chan struct{})
+				if primary == "kernel" {
+					k.sh("drbdadm primary r0")
+					stop := k.keepWriting()
+					defer stop()
+					close(written)
+				} else {
+					p.kind(replication.AdminPrimary)
+					go func() { p.scribble(1, 100); close(written) }()
+				}
+				if by == "kernel" {
+					k.sh("drbdadm disconnect --force r0")
+					p.wait("the kernel has gone", waiting)
+					k.sh("drbdadm connect r0")
+				} else {
+					p.do(replication.Admin{Kind: replication.AdminDisconnect, Force: true})
+					k.wait("replblk has gone", procState.waiting)
+					p.kind(replication.AdminConnect)
+				}
+				<-written
+				p.wait("in sync again", inSync)
+			})
+		}
+	}
+}
+
+// TestDisconnectBoth has both operators ask for a disconnect at the same moment.
+func TestDisconnectBoth(t *testing.T) {
+	k, p := established(t, options{})
+	k.allowed = append(append([]string{"sock_recvmsg", "ProtocolError"}, noticed...), refused...)
+	for i := range 4 {
+		asked := make(chan int)
+		go func() {
+			_, code, err := machine.run("drbdadm disconnect r0", commandTimeout)
+			if err != nil {
+				code = -1
+			}
+			asked <- code
+		}()
+		time.Sleep(time.Duration(i) * 30 * time.Millisecond) // how long drbdadm takes to ask is not known
+		res, err := p.Admin(p.limit(), replication.Admin{Kind: replication.AdminDisconnect})
+		if code := <-asked; code != 0 || err != nil || !res.OK() {
+			t.Errorf("round %d: kernel's exit code %d, replblk %v %v", i, code, res, err)
+		}
+		k.wait("alone", procState.alone)
+		p.wait("alone", alone)
+		p.kind(replication.AdminConnect)
+		k.sh("drbdadm connect r0")
+		agreed(k, p)
+	}
 }
 
 // refused is what the kernel says of a change that it or its peer refuses.
@@ -123,15 +184,40 @@ func TestPromotionRace(t *testing.T) {
 	agreed(k, p)
 }
 
-// TestWrongSecret is refused by both, for good.
+// TestWrongSecret: a secret that differs is refused by both, for good; one that only one of them has
+// by that one, while the other one keeps trying. With the same one they connect.
 func TestWrongSecret(t *testing.T) {
-	k, p := start(t, options{
-		kernelNet: `cram-hmac-alg sha256; shared-secret "correct horse";`,
-		core:      func(c *replication.Config) { c.CramHMACAlg, c.SharedSecret = "sha256", "battery staple" },
-	})
-	k.ends = "no connection"
-	k.allowed = []string{"Authentication of peer failed", "expected AuthResponse packet", "expected AuthChallenge packet", "shut down by peer"}
-	p.kind(replication.AdminConnect)
-	k.wait("refuse", procState.alone)
-	p.wait("refuse", alone)
+	const kernelsOwn = `cram-hmac-alg sha256; shared-secret "correct horse";`
+	for name, secrets := range map[string][2]string{
+		"differs":          {kernelsOwn, "battery staple"},
+		"kernel has none":  {"", "battery staple"},
+		"replblk has none": {kernelsOwn, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options{kernelNet: secrets[0]}
+			same := options{}
+			if secrets[1] != "" {
+				o.core = func(c *replication.Config) { c.CramHMACAlg, c.SharedSecret = "sha256", secrets[1] }
+				same.kernelNet = strings.Replace(kernelsOwn, "correct horse", secrets[1], 1)
+			}
+			k, p := start(t, o)
+			k.allowed = []string{"Authentication of peer failed", "expected AuthResponse packet", "expected AuthChallenge packet", "shut down by peer"}
+			p.kind(replication.AdminConnect)
+			if secrets[0] != "" {
+				k.wait("refuse", procState.alone)
+			}
+			if secrets[1] != "" {
+				p.wait("refuse", alone)
+			}
+			k.wait("refuse", func(s procState) bool { return !s.connected() })
+			k.configure(same)
+			k.sh("drbdadm adjust r0")
+			if alone(p.State(0)) {
+				p.kind(replication.AdminConnect)
+			}
+			k.wait("connect", procState.connected)
+			p.wait("connect", connected)
+			p.do(replication.Admin{Kind: replication.AdminNewCurrentUUID, ClearBitmap: true})
+		})
+	}
 }

@@ -21,7 +21,7 @@ func fenced(policy state.Fencing) func(*replication.Config) {
 	}
 }
 
-const kernelFenced = "ping-int 1; timeout 30; connect-int 3; ko-count 2;"
+const kernelFenced = "ping-int 1; timeout 30; connect-int 1; ko-count 2;"
 
 // TestFencedDisconnect: under fencing a disconnect outdates the Secondary, whoever asks for
 // it and whoever is Primary; it cannot be promoted, and is the target of a resync later.

@@ -47,7 +47,9 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestWrites":            {2, 68},
 	"TestComparisonNotices": {2, 4},
 	"TestFileSystem":        {2, 14},
-	"TestPullAhead":         {2, 26},
+	"TestPullAhead":         {2, 40},
+
+	"TestCongestedDisconnect": {2, 15},
 
 	"TestOutageKernelPrimary":  {3, 38},
 	"TestOutageReplblkPrimary": {3, 19},
@@ -56,6 +58,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestInvalidate":           {3, 39},
 	"TestResyncInterrupted":    {3, 108},
 	"TestVeto":                 {3, 27},
+	"TestVetoedInvalidate":     {3, 30},
 	"TestResyncAfter":          {3, 30},
 	"TestPauseSync":            {3, 13},
 	"TestChecksumResync":       {3, 35},
@@ -80,6 +83,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestAfterSplitBrain":    {6, 47},
 	"TestRRConflict":         {6, 13},
 	"TestUUIDRules":          {6, 36},
+	"TestUUIDVersions":       {6, 12},
 	"TestGeneratedUUIDs":     {6, 243},
 
 	"TestDualPrimary": {7, 33},
@@ -87,6 +91,9 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestVolumes":              {2, 119},
 	"TestDisconnect":           {8, 9},
 	"TestDisconnectPrimary":    {8, 19},
+	"TestDisconnectForced":     {8, 40},
+	"TestDisconnectBoth":       {8, 20},
+	"TestSuspendIO":            {8, 40},
 	"TestPromotionRefused":     {8, 18},
 	"TestPromotionRace":        {8, 43},
 	"TestFencedDisconnect":     {8, 56},

@@ -62,14 +62,20 @@ func TestResyncInterrupted(t *testing.T) {
 			p.wait("paused as before", func(s state.State) bool { return s.Conn.Resync() && s.UserIsp && s.PeerIsp })
 			p.kind(replication.AdminResumeSync)
 			k.sh("drbdadm resume-sync r0")
-			a := &adjustable{k: k, p: p, o: o}
-			a.kernel('C', o.kernelNet, brisk().kernelDisk)
-			a.replblk('C', func(cfg *replication.Config) {
-				o.core(cfg)
-				cfg.Volumes[0].ResyncRateKiB = 60 << 10
-			})
+			hasten(k, p, o)
 		})
 	}
+}
+
+// hasten has both operators let a resync at a fixed rate run as fast as brisk ones.
+func hasten(k *kernel, p *peer, o options) {
+	k.t.Helper()
+	a := &adjustable{k: k, p: p, o: o}
+	a.kernel('C', o.kernelNet, brisk().kernelDisk)
+	a.replblk('C', func(cfg *replication.Config) {
+		o.core(cfg)
+		brisk().core(cfg)
+	})
 }
 
 // interruption is a resync that is interrupted.

@@ -19,7 +19,7 @@ type kernel struct {
 	disk    string   // file behind its disk
 	allowed []string // parts of kernel messages that this test provokes
 	peer    *peer    // replblk's node, as it is in the end; nil if it is a program
-	ends    string   // why the nodes are not in sync and equal in the end
+	log     string   // what it has said, see heed
 	overran bool     // resyncs began anew on a connection: the kernel remembers a sync UUID that was overtaken
 }
 
@@ -31,6 +31,13 @@ func (k *kernel) sh(cmd string) string {
 		k.t.Fatalf("kernel: %s: exit %d, %v\n%s", cmd, code, err, out)
 	}
 	return out
+}
+
+// up makes the kernel's node. drbdadm has no patience with a busy machine: it gives up what takes
+// longer than five seconds, though the kernel does it.
+func (k *kernel) up() {
+	k.t.Helper()
+	k.sh("drbdadm up r0 >/tmp/up 2>&1 && exit 0; cat /tmp/up; grep -q 'did not terminate within' /tmp/up && sleep 5 && drbdadm adjust r0")
 }
 
 // refuses runs a command that must fail with want in what it prints.
@@ -51,6 +58,9 @@ func (k *kernel) configure(o options) {
 		second = func(disk string) string {
 			return "volume 1 { device /dev/drbd1; meta-disk internal; disk " + disk + "; }"
 		}
+	}
+	if !strings.Contains(o.kernelNet, "ping") { // its default leaves this side half a second, in which a busy host does nothing
+		o.kernelNet += " ping-timeout 30; socket-check-timeout 5;"
 	}
 	kernelAddr, peerAddr := o.addresses()
 	if o.ipv6 {
@@ -186,22 +196,45 @@ var suspicious = regexp.MustCompile(`(?i)assert|bad |bug:|unexpected|error|warni
 
 var drbdMessage = regexp.MustCompile(`^<(\d+)>\[ *[\d.]+\] (drbd|block drbd|.*BUG|.*WARNING|.*Oops)`)
 
-// end takes the resource down, keeps the kernel log and complains about every message
-// that says that the kernel did not like what it saw.
+// end takes the resource down, keeps the kernel log and judges it.
 func (k *kernel) end() {
 	t := k.t
-	out, _, err := machine.run("cat /proc/drbd; drbdadm down r0; dmesg -r -c", commandTimeout)
+	out, code, err := machine.run("cat /proc/drbd; drbdadm down r0; s=$?; dmesg -r -c; exit $s", commandTimeout)
 	if err != nil {
 		t.Errorf("kernel: %v\n%s", err, out)
 		return
 	}
-	keep(t, "dmesg.log", out)
-	for line := range strings.Lines(out) {
+	keep(t, "dmesg.log", k.log+out)
+	k.judge(out)
+	if code != 0 { // the next scenario needs a kernel that can be used
+		t.Error("the kernel's node cannot be taken down, its machine is started again")
+		machine.halt()
+		if err := machine.start(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// heed returns what the kernel has said since it was asked last, having complained about what
+// it must not say.
+func (k *kernel) heed() string {
+	k.t.Helper()
+	out := k.sh("dmesg -r -c")
+	k.log += out + "\n"
+	k.judge(out)
+	return out
+}
+
+// judge complains about every message of a kernel's log that says that it did not like what it
+// saw.
+func (k *kernel) judge(log string) {
+	k.t.Helper()
+	for line := range strings.Lines(log) {
 		m := drbdMessage.FindStringSubmatch(line)
 		if m == nil || m[1] >= "5" && !suspicious.MatchString(line) || k.expects(line) {
 			continue
 		}
-		t.Errorf("kernel log: %s", strings.TrimSpace(line))
+		k.t.Errorf("kernel log: %s", strings.TrimSpace(line))
 	}
 }
 

@@ -32,7 +32,7 @@ const insideEnv = "REPLBLK_INTEROP_LAB"
 
 var (
 	outDir   = flag.String("interop.out", "", "folder for consoles, disks and captures (default: a new one in the temporary folder, removed if all passed)")
-	machines = flag.Int("interop.machines", 2, "how many machines run side by side, each with its part of the tests")
+	machines = flag.Int("interop.machines", 3, "how many machines run side by side, each with its part of the tests")
 )
 
 func TestMain(m *testing.M) {

@@ -21,6 +21,8 @@ import (
 // log. How many blocks the log marks is what the kernel itself marks.
 func TestKernelMetadata(t *testing.T) {
 	o := outage()
+	o.kernelDisk = brisk().kernelDisk
+	o.core = func(c *replication.Config) { outage().core(c); brisk().core(c) }
 	k, p := established(t, o)
 	k.allowed = append([]string{"Resize while not connected was forced by the user!"}, noticed...)
 	k.sh("drbdadm primary r0")
@@ -31,7 +33,7 @@ func TestKernelMetadata(t *testing.T) {
 	}
 	k.restart(o)
 	crashed := keepMetadata(t, k.disk, "crashed")
-	k.sh("drbdadm up r0")
+	k.up()
 	if s := k.state(); s.oos != strconv.Itoa(4*crashed) {
 		t.Errorf("kernel: %s KiB out of sync, our replay marks %d blocks", s.oos, crashed)
 	}
@@ -48,7 +50,6 @@ func TestKernelMetadata(t *testing.T) {
 		t.Errorf("%d blocks marked after growth, %d before", n, crashed)
 	}
 
-	k.ends = "the kernel's disk is another one"
 	k.create(o)
 	k.sh("drbdmeta --force 0 v08 /dev/vda internal wipe-md && drbdmeta --force 0 v08 /dev/vda internal create-md --al-stripes 3 --al-stripe-size-kB 32")
 	// With every bit set, as on a fresh disk, the kernel does not use its log.
@@ -60,7 +61,10 @@ func TestKernelMetadata(t *testing.T) {
 	if n := keepMetadata(t, k.disk, "striped"); n < 9*1024 {
 		t.Errorf("%d blocks marked, want 9 extents at least", n)
 	}
-	k.sh("drbdadm up r0")
+	k.up() // and a fresh node gets all of it
+	p.close()
+	k.peer = newPeer(t, o, peerDisk(), true)
+	k.peer.kind(replication.AdminConnect)
 }
 
 // keepMetadata leaves the metadata of a disk in a file and returns how many blocks are

@@ -24,7 +24,7 @@ func peerDisk() string   { return filepath.Join(machine.dir, "peer.img") }
 func secondDisk() string { return filepath.Join(machine.dir, "peer1.img") }
 
 // start begins a scenario with two fresh disks, none of the nodes connected. When the test
-// is over, both nodes must be settled (unless k.ends says why not), and the kernel must
+// is over, both nodes must be settled, and the kernel must
 // not have complained.
 func start(t *testing.T, o options) (*kernel, *peer) {
 	t.Helper()
@@ -34,12 +34,12 @@ func start(t *testing.T, o options) (*kernel, *peer) {
 	k.configure(o)
 	k.create(o)
 	record(t)
-	k.sh("drbdadm up r0")
+	k.up()
 	t.Cleanup(k.end)
 	k.peer = newPeer(t, o, peerDisk(), true)
 	t.Cleanup(func() {
 		defer k.peer.close()
-		if k.ends == "" && !t.Failed() {
+		if !t.Failed() {
 			settled(k, k.peer)
 		}
 	})
@@ -221,8 +221,7 @@ func nextData(off, size int64, files ...*os.File) (int64, error) {
 
 // TestComparisonNotices is about these tests: one byte that differs is found.
 func TestComparisonNotices(t *testing.T) {
-	k, p := established(t, options{})
-	k.ends = "one byte of a disk is changed"
+	k, p := established(t, brisk())
 	k.sh("drbdadm primary r0")
 	k.dd(1, 0, 8192)
 	settled(k, p)
@@ -237,4 +236,5 @@ func TestComparisonNotices(t *testing.T) {
 	if s, err := firstDifference(k.disk, p.disk, int64(p.sectors())*512); err != nil || s != 5000 {
 		t.Errorf("difference found in sector %d, %v, want 5000", s, err)
 	}
+	p.kind(replication.AdminInvalidate)
 }

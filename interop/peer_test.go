@@ -20,7 +20,7 @@ import (
 )
 
 // waitTimeout is how long a state may take to come about.
-const waitTimeout = 90 * time.Second
+const waitTimeout = 2 * time.Minute
 
 // peer is replblk's node of r0, in this process.
 type peer struct {
@@ -105,7 +105,7 @@ func (o options) config() node.Config {
 				ResyncRateKiB: 250, PlanAheadTenths: 20, FillTargetSector: 100, DelayTargetTenth: 10, MaxRateKiB: 102400, MinRateKiB: 250,
 			}},
 		},
-		Link: transport.Config{ConnectInterval: 3 * time.Second},
+		Link: transport.Config{ConnectInterval: time.Second},
 	}
 	c.Link.Peer, c.Link.Local = o.addresses()
 	if o.two {

@@ -32,7 +32,7 @@ func TestPlacement(t *testing.T) {
 			k.configure(options{}) // replblk's metadata was internal
 			k.forgetCache()
 			p = k.external(o)
-			k.sh("drbdadm up r0")
+			k.up()
 			p.kind(replication.AdminConnect)
 			settled(k, p)
 			if after := k.gi(); after != before {

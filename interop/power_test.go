@@ -16,13 +16,17 @@ func TestPowerLoss(t *testing.T) {
 		o := outage()
 		k, p := established(t, o)
 		k.sh("drbdadm primary r0")
-		k.sh("(dd if=/dev/urandom of=/dev/drbd0 bs=64k count=1600 oflag=direct >/dev/null 2>&1) &")
-		k.sh("sleep 2")
+		answered := k.acknowledged()
+		k.untilAnswered(answered)
 		k.restart(o)
+		blocks := answered()
 		p.wait("the kernel has gone", waiting)
 		if out := k.sh("drbdadm up r0 2>&1; cat /proc/drbd"); !strings.Contains(out, "ds:") {
 			t.Fatalf("kernel: %s", out)
 		}
+		settled(k, p)
+		kept(t, k.disk, blocks)
+		kept(t, p.disk, blocks)
 	})
 	t.Run("Secondary", func(t *testing.T) {
 		o := outage()
@@ -33,7 +37,7 @@ func TestPowerLoss(t *testing.T) {
 		k.sh("sleep 1")
 		k.restart(o)
 		<-done
-		k.sh("drbdadm up r0")
+		k.up()
 	})
 }
 

@@ -122,8 +122,7 @@ func TestResizeOneByOne(t *testing.T) {
 func TestResizeAssumeClean(t *testing.T) {
 	for _, by := range []string{"kernel", "replblk"} {
 		t.Run(by, func(t *testing.T) {
-			k, p := established(t, options{})
-			k.ends = "new space is as it was on each disk"
+			k, p := established(t, brisk())
 			k.allowed = []string{"Considerable difference in lower level device sizes"}
 			p.kind(replication.AdminPrimary)
 			p.scribble(1, 20)
@@ -143,6 +142,8 @@ func TestResizeAssumeClean(t *testing.T) {
 			}
 			// The new space is what each disk had there: drbd promises nothing else.
 			sameDisks(t, k.disk, p.disk, int64(before)*512)
+			k.sh("drbdadm invalidate r0") // which makes them equal
+			p.wait("resync", func(s state.State) bool { return s.Conn == state.SyncSource })
 		})
 	}
 }
@@ -195,7 +196,7 @@ func TestGrownWhileDown(t *testing.T) {
 	p.checkResize(diskSize)
 	// The kernel leaves it at bits that are set; replblk sees to it that they are copied.
 	k.allowed = []string{"sock was shut down by peer", "short read", "meta connection shut down by peer"}
-	k.sh("drbdadm up r0")
+	k.up()
 	p = k.again(p.o)
 	p.kind(replication.AdminConnect)
 	waitGrown(k, p, before)

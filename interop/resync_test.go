@@ -51,7 +51,7 @@ func TestForcedByKernelWhileConnected(t *testing.T) {
 
 // TestForcedByReplblkWhileConnected is the same from the other side.
 func TestForcedByReplblkWhileConnected(t *testing.T) {
-	k, p := start(t, options{})
+	k, p := start(t, brisk())
 	connect(k, p)
 	p.do(replication.Admin{Kind: replication.AdminPrimary, Force: true})
 	p.scribble(5, 10)
@@ -60,7 +60,7 @@ func TestForcedByReplblkWhileConnected(t *testing.T) {
 // outage are the options of pairs that shall notice soon that the other one is gone.
 func outage() options {
 	return options{
-		kernelNet: "ping-int 1; timeout 30; connect-int 3; ko-count 2;",
+		kernelNet: "ping-int 1; timeout 30; connect-int 1; ko-count 2;",
 		core:      func(c *replication.Config) { c.PingIntSeconds, c.TimeoutTenths, c.KoCount = 1, 30, 2 },
 	}
 }

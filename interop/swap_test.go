@@ -29,6 +29,8 @@ type swap struct {
 	k       *kernel // the first as a kernel
 	other   *vm     // the second as a kernel
 	crashes bool
+
+	otherLog string // what the second kernel has said
 }
 
 // otherKernel runs a command in the second machine.
@@ -39,6 +41,14 @@ func (s *swap) otherKernel(cmd string) string {
 		s.t.Fatalf("second kernel: %s: exit %d, %v\n%s", cmd, code, err, out)
 	}
 	return out
+}
+
+// heedOther complains about what the second machine's kernel must not have said.
+func (s *swap) heedOther() {
+	s.t.Helper()
+	log := s.otherKernel("dmesg -r -c")
+	s.otherLog += log + "\n"
+	s.k.judge(log)
 }
 
 // bridge joins both machines, and leaves this side without an address.
@@ -147,7 +157,7 @@ func (s *swap) kernels() {
 	s.k.begin()
 	s.k.configure(s.o)
 	s.k.create(s.o)
-	s.k.sh("drbdadm up r0")
+	s.k.up()
 	t.Cleanup(s.k.end)
 	if err := newImage(peerDisk(), diskSize); err != nil {
 		t.Fatal(err)
@@ -174,6 +184,7 @@ func (s *swap) secondToReplblk() *peer {
 	} else {
 		s.otherKernel("drbdadm down r0")
 	}
+	s.heedOther()
 	s.other.halt()
 	s.k.wait("the second has gone", procState.waiting)
 	if s.crashes {
@@ -276,12 +287,15 @@ func (s *swap) secondToKernel(p *peer) {
 	s.onlyBitmap()
 	ours, theirs := k.gi(), strings.Split(s.otherKernel("drbdadm get-gi r0"), ":")
 	sameGenerations(s.t, ours, [4]string(theirs[:4]))
-	if !strings.Contains(s.otherKernel("cat /proc/drbd"), "ds:UpToDate/UpToDate") {
-		s.t.Error("the second kernel is not in sync")
+	first, second := k.state(), procLine.FindStringSubmatch(s.otherKernel("cat /proc/drbd"))
+	ownRole, peerRole, _ := strings.Cut(first.ro, "/")
+	if second == nil || !(procState{second[2], second[3], second[4], second[5], second[6]}).inSync() || second[3] != peerRole+"/"+ownRole {
+		s.t.Errorf("the first kernel is %+v, the second %q", first, second)
 	}
 	k.sh("sync")
 	time.Sleep(time.Second)
 	sameDisks(s.t, k.disk, peerDisk(), diskSize-1<<20)
-	out := s.otherKernel("dmesg -r | grep -i drbd; drbdadm down r0")
-	keep(s.t, "second.dmesg.log", out)
+	s.otherKernel("drbdadm down r0")
+	s.heedOther()
+	keep(s.t, "second.dmesg.log", s.otherLog)
 }

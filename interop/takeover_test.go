@@ -23,7 +23,7 @@ func TestTakeover(t *testing.T) {
 		exchangeDisks(t, k.disk, p.disk)
 		k.forgetCache()
 		p = k.again(o)
-		k.sh("drbdadm up r0")
+		k.up()
 		p.kind(replication.AdminConnect)
 		agreed(k, p)
 		replblkWrites(k, p)
@@ -47,7 +47,7 @@ func TestTakeoverCrashed(t *testing.T) {
 	writeFile(t, p.disk, crashed)
 	writeFile(t, k.disk, survivor)
 	k.forgetCache()
-	k.sh("drbdadm up r0")
+	k.up()
 	p = k.again(o)
 	if n := p.Status().Volumes[0].OutOfSync; n < 1024 {
 		t.Errorf("replblk: %d blocks out of sync after the activity log was applied", n)
@@ -70,7 +70,7 @@ func TestTakeoverCrashedReplblk(t *testing.T) {
 	writeFile(t, k.disk, crashed)
 	k.forgetCache()
 	p = k.again(o)
-	k.sh("drbdadm up r0")
+	k.up()
 	if s := k.state(); s.oos == "0" {
 		t.Errorf("kernel: nothing out of sync after the activity log was applied: %+v", s)
 	}

@@ -62,6 +62,7 @@ type court struct {
 	disk string // replblk's
 	o    options
 	net  string // the options of the kernel's connect
+	real bool   // it is to be more than a dry run, which version 90 does not have
 
 	bitmap int64    // offset on both disks
 	log    *os.File // what the kernel said to each pair
@@ -71,11 +72,11 @@ type court struct {
 func newCourt(t *testing.T) *court {
 	o := options{}
 	k, p := established(t, o)
-	k.ends = "made-up generations are compared, no data"
 	p.close()
 	k.sh("drbdadm disconnect r0")
 	k.allowed = []string{"Split-Brain", "Unrelated data", "dry-run", "uuid_compare", "sock_", "I shall become", "shut down by peer",
-		"error receiving", "Self", "pri-lost", "tate change failed", "state = {", "wanted = {", "Writing", "helper"}
+		"error receiving", "Self", "pri-lost", "violating the stable-data", "did not find a decision",
+		"since UUIDs where ambiguous", "but both are primary", "tate change failed", "state = {", "wanted = {", "Writing", "helper"}
 	c := &court{k: k, disk: p.disk}
 	f, err := mdtool.OpenFile(c.disk, mdtool.OpenOptions{AllowRegular: true})
 	if err != nil {
@@ -91,7 +92,21 @@ func newCourt(t *testing.T) *court {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.log.Close() })
+	t.Cleanup(c.adjourn)
 	return c
+}
+
+// adjourn makes a pair of both nodes again, with data of one generation.
+func (c *court) adjourn() {
+	if c.k.t.Failed() {
+		return
+	}
+	c.o.core = nil
+	last := set(genA, 0, genB, 0)
+	c.kernelIs(last)
+	c.k.peer = c.replblkIs(last)
+	c.k.peer.kind(replication.AdminConnect)
+	c.k.sh("drbdadm connect r0")
 }
 
 // kernelIs gives the kernel its side.
@@ -189,14 +204,19 @@ func (c *court) tryJudge(theirs, ours side) (kernel, replblk verdict) {
 	})
 	defer cancel()
 	p.do(replication.Admin{Kind: replication.AdminConnect, DiscardMyData: ours.discard})
-	discard := ""
-	if theirs.discard {
-		discard = " --discard-my-data"
+	how := ""
+	if !c.real {
+		how = " --tentative"
 	}
-	log := c.k.sh("dmesg -c >/dev/null; /lib/drbd/drbdsetup-84 connect r0 ipv4:" + kernelIP + ":7789 ipv4:" + peerIP + ":7789 --protocol=C --tentative" +
-		" --socket-check-timeout=1 --connect-int=1 " + c.net + discard + " || exit 1\n" +
+	if theirs.discard {
+		how += " --discard-my-data"
+	}
+	log := c.k.sh("dmesg -r -c; echo @connect@; /lib/drbd/drbdsetup-84 connect r0 ipv4:" + kernelIP + ":7789 ipv4:" + peerIP + ":7789 --protocol=C" + how +
+		" --socket-check-timeout=1 --connect-int=1 " + c.net + " || exit 1\n" +
 		"i=0; while [ $i -lt 300 ]; do grep -q 'cs:StandAlone' /proc/drbd && break; usleep 20000; i=$((i+1)); done\n" +
-		"dmesg -c")
+		"dmesg -r -c")
+	c.k.judge(log)
+	_, log, _ = strings.Cut(log, "@connect@")
 	replblk = replblkVerdict(heard)
 	fmt.Fprintf(c.log, "kernel %s, replblk %s: replblk says %+v\n%s\n\n", theirs.text(), ours.text(), replblk, log)
 	return kernelVerdict(log), replblk
