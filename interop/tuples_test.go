@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/metadata"
+	"github.com/replblk/replblk/replication"
 )
 
 var tupleSeed = flag.Uint64("interop.seed", 0, "seed of the generated UUID sets (default: by the clock)")
@@ -69,6 +70,40 @@ func TestUUIDRules(t *testing.T) {
 		_, replblk := c.judge(r.peer, r.self)
 		if want := (verdict{rule: r.rule, result: r.result}); kernel.core() != want || replblk.core() != want {
 			t.Errorf("self %s, peer %s: want %+v, kernel %+v, replblk %+v", r.self.text(), r.peer.text(), want, kernel, replblk)
+		}
+	}
+}
+
+// TestUUIDVersions: rules that older versions do not have, or in another form, for a peer that
+// speaks no more than one of them. What the kernel says of two sets replblk says, too.
+func TestUUIDVersions(t *testing.T) {
+	c := newCourt(t)
+	c.k.allowed = append(c.k.allowed, "both sides have to support at least protocol 91")
+	correction := set(genC, genA+incr, genA, 0)
+	for _, r := range []struct {
+		version    int
+		self, peer side
+	}{
+		{90, set(genA, genB, genC, 0), set(genA, 0, genB, genC)}, // 34 and 35
+		{90, set(genA, genB, genC, 0), set(genA, 0, genD, genE)}, // 36 and 37
+		{90, set(genA, 0, 0, 0), correction},                     // 51 and 71
+		{95, set(genA, 0, 0, 0), correction},
+		{95, set(genA, 0, genB, 0), set(genC, genB+incr, genA, 0)},
+		{100, primary(set(genA, genB, genC, 0)), crashed(set(genA, genB, genC, 0))}, // 41
+		{100, crashed(set(genA, 0, genB, 0)), set(genA, 0, genB, 0)},                // 40
+	} {
+		c.o.core = func(cfg *replication.Config) { quickConfig(cfg); cfg.MaxVersion = r.version }
+		c.real = r.version < 92
+		c.kernelIs(r.self)
+		kernel, _ := c.judge(r.self, r.peer)
+		c.kernelIs(r.peer)
+		back, replblk := c.judge(r.peer, r.self)
+		t.Logf("version %d, self %s, peer %s: %+v; the other way round %+v", r.version, r.self.text(), r.peer.text(), kernel, back)
+		if kernel.result == -1091 && kernel.rule == 30 { // it has not noted yet that it is at rule 34 or 35
+			kernel.rule = replblk.rule
+		}
+		if kernel.core() != replblk.core() {
+			t.Errorf("version %d, self %s, peer %s: kernel %+v, replblk %+v", r.version, r.self.text(), r.peer.text(), kernel, replblk)
 		}
 	}
 }

@@ -60,6 +60,69 @@ func TestVeto(t *testing.T) {
 	})
 }
 
+// TestVetoedInvalidate: the handler of either node does not want the resync that an invalidate
+// of either node's copy asks for. Nobody is Primary, so no new generation makes up for it: the
+// next connection does all the same what an operator has asked for who was not told that it
+// failed.
+func TestVetoedInvalidate(t *testing.T) {
+	for _, target := range []string{"kernel", "replblk"} {
+		for _, objects := range []string{"kernel", "replblk"} {
+			t.Run(target+"'s copy, "+objects+" objects", func(t *testing.T) {
+				handler := map[bool]string{true: "before-resync-target", false: "before-resync-source"}[target == objects]
+				may := filepath.Join(t.TempDir(), "may")
+				o := brisk()
+				if objects == "kernel" {
+					o.kernelHandlers = handler + ` "test -e /tmp/may";`
+				} else {
+					o.handlers = map[string]string{handler: "test -e " + may}
+				}
+				k, p := established(t, o)
+				k.sh("rm -f /tmp/may")
+				k.allowed = append(append(k.allowed, handler, "shut down by peer"), refused...)
+				before := k.gi()
+				var promised bool
+				if target == "kernel" {
+					_, code, err := machine.run("drbdadm invalidate r0", commandTimeout)
+					promised = err == nil && code == 0
+				} else {
+					res, err := p.Admin(p.limit(), replication.Admin{Kind: replication.AdminInvalidate})
+					promised = err == nil && res.OK()
+				}
+				p.wait("apart", func(s state.State) bool { return s.Conn < state.Connected })
+				k.wait("apart", func(s procState) bool { return s.alone() || s.waiting() })
+				t.Logf("promised: %v; after the veto: kernel %+v %v, replblk %+v", promised, k.state(), k.gi(), p.State(0))
+				k.sh("touch /tmp/may")
+				if err := os.WriteFile(may, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if p.State(0).Conn == state.StandAlone {
+					p.kind(replication.AdminConnect)
+				}
+				k.sh("drbdadm adjust r0")
+				if promised && target == "kernel" && objects == "replblk" {
+					k.nextGeneration(p)
+				}
+				settled(k, p)
+				if copied := k.gi() != before; copied != promised {
+					t.Errorf("promised: %v, copied: %v", promised, copied)
+				}
+			})
+		}
+	}
+}
+
+// nextGeneration has replblk begin a generation, for the sake of a kernel that has all bits set
+// and forgets why: it was only Outdated when its source went.
+func (k *kernel) nextGeneration(p *peer) {
+	k.t.Helper()
+	p.wait("connect", connected)
+	k.wait("connect", func(s procState) bool { return s.connected() && s.oos != "0" })
+	p.kind(replication.AdminPrimary)
+	p.kind(replication.AdminDisconnect)
+	k.wait("replblk has gone", procState.waiting)
+	p.kind(replication.AdminConnect)
+}
+
 // TestKernelFences: the kernel as Primary with resource-and-stonith loses replblk. Its writes
 // wait for its handler, which says that replblk is outdated; replblk, really outdated by its
 // operator, comes back and is the target.
