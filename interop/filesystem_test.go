@@ -9,17 +9,35 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/replication"
 )
 
+// counted is a disk that counts the writes that zero something.
+type counted struct {
+	block.Device
+	discards, zeroes *atomic.Int64
+}
+
+func (c counted) Submit(r *block.Request) {
+	switch r.Op {
+	case block.Discard:
+		c.discards.Add(1)
+	case block.WriteZeroes:
+		c.zeroes.Add(1)
+	}
+	c.Device.Submit(r)
+}
+
 // TestFileSystem has the kernel's machine make an ext4 (mkfs zeroes the inode tables), fill it,
 // delete some of it and trim; replblk is promoted, and what it serves is checked with e2fsck and
 // read. Then the reverse: replblk is given a file system, and the machine mounts it.
 func TestFileSystem(t *testing.T) {
-	k, p := established(t, options{})
+	var discards, zeroes atomic.Int64
+	k, p := established(t, options{wrap: func(d block.Device) block.Device { return counted{d, &discards, &zeroes} }})
 	k.sh("drbdadm primary r0")
 	p.wait("the kernel is Primary", peerPrimary)
 	k.sh("modprobe ext4; mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 /dev/drbd0; mkdir -p /tmp/m; mount -t ext4 /dev/drbd0 /tmp/m")
@@ -28,6 +46,10 @@ func TestFileSystem(t *testing.T) {
 	k.sh("drbdadm secondary r0")
 	p.wait("the kernel is Secondary", peerSecondary)
 	settled(k, p)
+	t.Logf("the kernel has sent %d discards and %d zero-outs", discards.Load(), zeroes.Load())
+	if discards.Load() == 0 || zeroes.Load() == 0 {
+		t.Errorf("%d discards and %d zero-outs: mkfs and fstrim have both", discards.Load(), zeroes.Load())
+	}
 
 	p.kind(replication.AdminPrimary)
 	dir := t.TempDir()
