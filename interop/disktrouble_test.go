@@ -15,7 +15,7 @@ import (
 
 // troubled are the kernel's messages about a disk that has lost its upper half.
 var troubled = []string{"Local IO failed", "error=10", "IO ERROR", "failed with error -5", "meta data update failed", "ASSERT( drbd_md_ss(device->ldev)",
-	"Sending NegDReply", "Can not satisfy peer's read request", "Resync aborted", "callbacks suppressed", upgraded}
+	"Sending NegDReply", "Sending NegRSDReply", "Can not satisfy peer's read request", "Resync aborted", "callbacks suppressed", upgraded}
 
 // halved is a pair whose kernel's disk can fail: on-io-error is pass_on, so that the peer is
 // told about each block before the disk is given up.
