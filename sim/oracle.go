@@ -100,7 +100,7 @@ func (o *oracle) changed(n *node, old, now state.State) {
 		o.current[other] = o.current[other] && o.replicating(now)
 		o.current[n.id] = o.current[n.id] && now.Disk == state.UpToDate
 	}
-	if now.Conn == state.SyncSource && !old.Conn.ResyncSource() {
+	if now.Conn.ResyncSource() && !old.Conn.ResyncSource() { // it may be paused from the start
 		o.resync(n.id)
 	}
 	o.observe()
