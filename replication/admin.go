@@ -189,6 +189,10 @@ func (r *Resource) promote(c command) {
 
 // tryPromote asks for the role. It returns false if the command waits or has failed.
 func (v *volume) tryPromote(c *command) bool {
+	if v.sizeInDoubt() && v.r.conn.established() {
+		v.r.later(*c) // both nodes look at the roles to see whose new space is copied
+		return false
+	}
 	mask, val := maskRole, state.Word(state.Primary)
 	_, result := v.check(v.st.Apply(mask, val))
 	if result == state.NoUpToDateDisk && c.Force && v.st.Disk >= state.Inconsistent && v.st.Disk <= state.Consistent {

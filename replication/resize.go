@@ -55,9 +55,10 @@ func (v *volume) resizeCommand(c command) {
 		v.r.reply(c.Token, state.ResizeDuringResync)
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		v.r.reply(c.Token, state.ResizeNeedsPrimary)
-	case v.sizeInDoubt() || v.asksFor(maskConn) || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
+	case v.sizeInDoubt() || v.asksFor(maskConn|maskRole) || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
 		// No size may change between P_SIZES and the end of the handshake, nor when the peer has
-		// maybe agreed to a resync or a verify already: it takes no size then.
+		// maybe agreed to a resync or a verify already, for it takes no size then; nor to a role,
+		// which says whose new space is copied.
 		v.r.later(c)
 	default:
 		z := resizing{ours: true, token: c.Token, force: c.Force, alone: c.AssumePeer, user: c.Sectors}
@@ -74,6 +75,10 @@ func (v *volume) resizeCommand(c command) {
 // peerResizes handles P_SIZES on an established connection: the peer's disk or size has
 // changed, or it wants to know ours.
 func (v *volume) peerResizes(p wire.Sizes) {
+	if v.asksFor(maskRole) { // it sees us in the new role, if it has agreed
+		v.sizesLater = &p
+		return
+	}
 	if p.Current != 0 {
 		v.asked = false
 	}
@@ -177,7 +182,7 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
-	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && !v.asksCross(*p) && v.disk != nil && !v.disk.failed {
+	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && !v.asksCross(*p) && !v.asksFor(maskRole) && v.disk != nil && !v.disk.failed {
 		v.sizesLater = nil
 		v.peerResizes(*p)
 	}

@@ -91,7 +91,7 @@ type volume struct {
 	follows      bool        // resync-after: another volume's resync comes first
 	grew         bool        // by a command of this node: the new space is synced when the peer has it too
 	asked        bool        // the peer owes us a P_SIZES; until then the role stays, by which both decide
-	sizesLater   *wire.Sizes // of the peer, to be looked at when no resync runs
+	sizesLater   *wire.Sizes // of the peer, to be looked at when no resync runs, and the own role is known
 	fresh        freshSpace
 }
 
