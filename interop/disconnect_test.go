@@ -201,7 +201,7 @@ func TestWrongSecret(t *testing.T) {
 				same.kernelNet = strings.Replace(kernelsOwn, "correct horse", secrets[1], 1)
 			}
 			k, p := start(t, o)
-			k.allowed = []string{"Authentication of peer failed", "expected AuthResponse packet", "expected AuthChallenge packet", "shut down by peer"}
+			k.allowed = []string{"Authentication of peer failed", "expected AuthResponse packet", "expected AuthChallenge packet", "Unexpected data packet AuthChallenge", "shut down by peer"}
 			p.kind(replication.AdminConnect)
 			if secrets[0] != "" {
 				k.wait("refuse", procState.alone)

@@ -212,7 +212,7 @@ func (c *court) tryJudge(theirs, ours side) (kernel, replblk verdict) {
 		how += " --discard-my-data"
 	}
 	log := c.k.sh("dmesg -r -c; echo @connect@; /lib/drbd/drbdsetup-84 connect r0 ipv4:" + kernelIP + ":7789 ipv4:" + peerIP + ":7789 --protocol=C" + how +
-		" --socket-check-timeout=1 --connect-int=1 " + c.net + " || exit 1\n" +
+		" --socket-check-timeout=1 --connect-int=1 --ping-timeout=30 " + c.net + " || exit 1\n" +
 		"i=0; while [ $i -lt 300 ]; do grep -q 'cs:StandAlone' /proc/drbd && break; usleep 20000; i=$((i+1)); done\n" +
 		"dmesg -r -c")
 	c.k.judge(log)
