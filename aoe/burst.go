@@ -14,6 +14,7 @@ type burst struct {
 	calls []*call
 	reqs  []*block.Request
 	tally tally
+	spare []*call // of the last target, which finish has ended
 
 	mu   sync.Mutex // guards what follows
 	open bool
@@ -21,6 +22,26 @@ type burst struct {
 }
 
 func (b *burst) add(c *call) { b.calls = append(b.calls, c) }
+
+// call returns a call of t that is not in use.
+func (b *burst) call(t *Target) *call {
+	last := len(b.spare) - 1
+	if last < 0 || b.spare[last].target != t {
+		return t.calls.Get().(*call)
+	}
+	c := b.spare[last]
+	b.spare = b.spare[:last]
+	return c
+}
+
+// keep takes c back for call, if it is finish that ends it.
+func (b *burst) keep(c *call) bool {
+	if c.tally != &b.tally || len(b.spare) >= batch {
+		return false
+	}
+	b.spare = append(b.spare, c)
+	return true
+}
 
 // submit submits what was gathered, in order, and answers what is done at once.
 func (b *burst) submit() {
@@ -53,12 +74,12 @@ func (b *burst) begin() {
 // and not held up by the device.
 func (b *burst) put(c *call) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.open || len(b.done) >= corkLimit {
-		return false
+	ok := b.open && len(b.done) < corkLimit
+	if ok {
+		b.done = append(b.done, c)
 	}
-	b.done = append(b.done, c)
-	return true
+	b.mu.Unlock()
+	return ok
 }
 
 // finish ends the calls that the devices are finished with, which have been submitted after

@@ -159,11 +159,13 @@ func (c *call) end() {
 
 // recycle makes the call available to others. It is in flight until its tally is flushed.
 func (c *call) recycle() {
-	t := c.target
+	kept := c.burst != nil && c.burst.keep(c)
 	c.frame, c.sender, c.initiator, c.burst, c.tally, c.good = nil, nil, nil, nil, nil, false
 	c.req = block.Request{}
 	c.kind, c.left = ataAbort, 0
-	t.calls.Put(c)
+	if !kept {
+		c.target.calls.Put(c)
+	}
 }
 
 // errorBits returns what to answer for a failed request, or false for silence.

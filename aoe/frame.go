@@ -128,10 +128,12 @@ func (p *FramePool) put(f *Frame) {
 	p.outstanding.Add(-1)
 }
 
+// reset makes a frame empty.
+func (f *Frame) reset() { f.n, f.out, f.Received = 0, nil, time.Time{} }
+
 // keep is put without the counting.
 func (p *FramePool) keep(f *Frame) {
-	f.n, f.out = 0, nil
-	f.Received = time.Time{}
+	f.reset()
 	p.free.Put(f)
 }
 

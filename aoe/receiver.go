@@ -22,12 +22,12 @@ type outbox struct {
 // put takes f if the receiver is at work, and not held up by the device.
 func (o *outbox) put(f *Frame) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.open || len(o.frames) >= corkLimit {
-		return false
+	ok := o.open && len(o.frames) < corkLimit
+	if ok {
+		o.frames = append(o.frames, f)
 	}
-	o.frames = append(o.frames, f)
-	return true
+	o.mu.Unlock()
+	return ok
 }
 
 func (o *outbox) begin() {
@@ -50,6 +50,7 @@ func (o *outbox) end(spare []*Frame) []*Frame {
 type receiver struct {
 	*session
 	frames []*Frame // for the next burst, with their buffers
+	stock  []*Frame // for those after it
 	bufs   [][]byte
 	times  []time.Time
 	burst  burst
@@ -66,7 +67,7 @@ func newReceiver(s *session) *receiver {
 }
 
 func (r *receiver) close() {
-	for _, f := range r.frames {
+	for _, f := range append(r.stock, r.frames...) {
 		if f != nil {
 			f.Release()
 		}
@@ -75,6 +76,11 @@ func (r *receiver) close() {
 
 // buffers makes the buffers ready for a burst.
 func (r *receiver) buffers() [][]byte {
+	for i, f := range r.frames {
+		if last := len(r.stock) - 1; f == nil && last >= 0 {
+			r.frames[i], r.stock = r.stock[last], r.stock[:last]
+		}
+	}
 	r.pool.fill(r.frames)
 	for i, f := range r.frames {
 		r.frames[i] = r.pool.refit(f)
@@ -105,6 +111,18 @@ func (r *receiver) work() {
 	r.burst.submit()
 	r.sending = r.out.end(r.sending)
 	r.transmit(r.sending, &r.scratch)
+	r.stockUp(r.sending)
+	clear(r.sending)
+}
+
+// stockUp takes frames back, into the pool what is more than a burst needs.
+func (r *receiver) stockUp(frames []*Frame) {
+	n := 0
+	for ; n < len(frames) && len(r.stock) < batch && frames[n].pool == r.pool; n++ {
+		frames[n].reset()
+		r.stock = append(r.stock, frames[n])
+	}
+	r.pool.putAll(frames[n:])
 }
 
 // receive receives until the link ends. With more than one processor it has a helper: what

@@ -180,9 +180,11 @@ func (s *session) flush() {
 	s.mu.Unlock()
 	s.sending = frames
 	s.transmit(frames, &s.bufs)
+	s.pool.putAll(frames)
+	clear(frames)
 }
 
-// transmit sends frames, and gives them back.
+// transmit sends frames.
 func (s *session) transmit(frames []*Frame, scratch *[sendBatch][]byte) {
 	for part := range slices.Chunk(frames, sendBatch) {
 		bufs := scratch[:len(part)]
@@ -192,8 +194,6 @@ func (s *session) transmit(frames []*Frame, scratch *[sendBatch][]byte) {
 		n, _ := s.link.Send(bufs) // what was not sent is lost, as on any wire
 		s.port.counters.Sent.Add(uint64(n))
 		s.port.counters.Unsent.Add(uint64(len(part) - n))
-		s.pool.putAll(part)
-		clear(part)
 		clear(bufs)
 	}
 }

@@ -355,7 +355,12 @@ func (t *Target) handle(f *Frame, s Sender, h *Header, b *burst) {
 
 // serve carries out a request that has come to its turn.
 func (t *Target) serve(f *Frame, s Sender, h *Header, b *burst) {
-	c := t.calls.Get().(*call)
+	var c *call
+	if b != nil {
+		c = b.call(t)
+	} else {
+		c = t.calls.Get().(*call)
+	}
 	c.frame, c.sender, c.hdr, c.burst = f, s, *h, b
 	if !t.admit(c) {
 		return
