@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
+	"github.com/replblk/replblk/internal/targets"
 	"github.com/replblk/replblk/node"
 )
 
@@ -137,7 +137,7 @@ func (m *managed) aoeExport(cfg *config.AoETarget, log *slog.Logger) (*aoeExport
 		State:    st,
 		Permit:   aoePermit(cfg),
 		OnState: func(st aoe.State) error {
-			err := keepAoEState(cfg.StateFile, st)
+			err := targets.Keep(cfg.StateFile, st)
 			if err != nil {
 				log.Error("what an initiator has set cannot be kept", "aoe", cfg.Name, "err", err)
 			}
@@ -239,58 +239,11 @@ func (m *managed) silenceAoE(keep bool) {
 }
 
 func (e *aoeExport) snapshot() control.AoE {
-	c := e.target.Counters()
-	s := control.AoE{
-		Shelf: e.target.Shelf(), Slot: e.target.Slot(), Interfaces: slices.Clone(e.cfg.Interfaces), Volume: uint16(e.cfg.Volume),
-		Mode: e.target.Mode().String(), Serving: e.target.Serving(), Conflicts: e.target.Conflicts(),
-		HandedOver: c.HandedOver.Load(), TakenOver: c.TakenOver.Load(), Requests: c.Requests.Load(), Responses: c.Responses.Load(),
-		Reads: c.Reads.Load(), Writes: c.Writes.Load(), Flushes: c.Flushes.Load(),
-		ReadBytes: c.ReadBytes.Load(), WriteBytes: c.WriteBytes.Load(),
-		Errors: c.ATAErrors.Load() + c.AoEErrors.Load(), Duplicates: c.Duplicates.Load(),
-		Dropped: make(map[string]uint64),
-	}
-	for _, r := range aoe.DropReasons() {
-		s.Dropped[r.String()] = c.Drops(r)
-	}
-	s.Latency = latency(&c.Latency)
-	for _, ini := range e.target.Initiators() {
-		s.Initiators = append(s.Initiators, initiator(ini))
-	}
+	links := make([]targets.Link, len(e.ports))
 	for i, p := range e.ports {
-		st, pc := p.Status(), p.port.Counters()
-		l := control.AoELink{
-			Name: st.Name, Up: st.Up, Problem: st.Problem, MTU: st.MTU, Lost: st.Lost,
-			Received: st.Counters.Received, Sent: st.Counters.Sent, Overruns: st.Counters.Overruns, Unsent: st.Counters.SendErrors,
-			Malformed: pc.Malformed.Load(), Foreign: pc.Foreign.Load(), Deaf: pc.Deaf.Load(),
-		}
-		if e.addrs[i] != (aoe.MAC{}) {
-			l.Address = e.addrs[i].String()
-		}
-		s.Links = append(s.Links, l)
+		links[i] = targets.Link{Interface: p.Interface, Port: p.port, Addr: e.addrs[i]}
 	}
-	return s
-}
-
-func initiator(ini *aoe.Initiator) control.AoEInitiator {
-	c := &ini.Counters
-	s := control.AoEInitiator{
-		Address: ini.MAC.String(), Reads: c.Reads.Load(), Writes: c.Writes.Load(), ReadBytes: c.ReadBytes.Load(), WriteBytes: c.WriteBytes.Load(),
-		Errors: c.ATAErrors.Load() + c.AoEErrors.Load(), Duplicates: c.Duplicates.Load(),
-		Dropped: make(map[string]uint64), Latency: latency(&c.Latency),
-	}
-	for _, r := range aoe.DropReasons() {
-		if n := c.Drops(r); n > 0 {
-			s.Dropped[r.String()] = n
-		}
-	}
-	return s
-}
-
-func latency(l *aoe.Latency) control.Latency {
-	buckets, sum := l.Counts()
-	s := control.Latency{Buckets: buckets, Sum: sum.Seconds()}
-	for _, b := range aoe.LatencyBounds() {
-		s.Bounds = append(s.Bounds, b.Seconds())
-	}
+	s := targets.Snapshot(e.target, links)
+	s.Volume = uint16(e.cfg.Volume) //nolint:gosec // config has checked it
 	return s
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/replblk/replblk/internal/config"
 	"github.com/replblk/replblk/internal/control"
@@ -157,7 +155,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 		})
 	}
 	for _, l := range d.metrics {
-		serve(func() error { return d.serveMetrics(serveCtx, l) })
+		serve(func() error { return metrics.Serve(serveCtx, l, d.registry) })
 	}
 	for _, m := range d.resources {
 		wg.Go(func() { m.follow(serveCtx) })
@@ -237,18 +235,6 @@ func (d *daemon) snapshots() []control.Resource {
 		list = append(list, m.snapshot())
 	}
 	return list
-}
-
-func (d *daemon) serveMetrics(ctx context.Context, l net.Listener) error {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry}))
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("metrics %s: %w", l.Addr(), err)
-	}
-	return nil
 }
 
 // parseTarget reads RES or RES/VOL.

@@ -23,6 +23,11 @@
 // vblade --config FILE serves every aoe section of a replblk.conf that has a file in it,
 // each on all of its interfaces, as with -s.
 //
+// --metrics ADDR serves Prometheus metrics of each export and each of its initiators at
+// http://ADDR/metrics, under the names that replblk run has. --state DIR keeps what initiators
+// set (config string, mask and reserve list) in DIR/eSHELF.SLOT.json: an answer to a change is
+// sent when the change is durable. Both come before all other arguments.
+//
 // Without -s a write is acknowledged when the page cache has it, as in vblade.
 // With -s it is acknowledged when it is durable; requests that arrive together
 // share one flush.
@@ -34,6 +39,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,15 +62,20 @@ func main() {
 
 // run is main without the process: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	list, err := exports(args)
+	set, err := arguments(args)
 	if err != nil {
 		return err
 	}
 	s := &service{log: slog.New(slog.NewTextHandler(stderr, nil)), stdout: stdout, stderr: stderr}
 	defer s.close()
-	for _, o := range list {
+	for _, o := range set.exports {
 		if err := s.add(ctx, o); err != nil {
 			return err
+		}
+	}
+	if set.metrics != "" {
+		if s.metrics, err = net.Listen("tcp", set.metrics); err != nil {
+			return fmt.Errorf("metrics: %w", err)
 		}
 	}
 	return s.run(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,10 +14,11 @@ import (
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
 	"github.com/replblk/replblk/internal/config"
+	"github.com/replblk/replblk/internal/targets"
 )
 
-const usage = "usage: vblade [-b bufcnt] [-o offset] [-l length] [-d ] [-s] [-r] [ -m mac[,mac...] ] shelf slot netif filename\n" +
-	"       vblade --config file"
+const usage = "usage: vblade [--metrics addr] [--state dir] [-b bufcnt] [-o offset] [-l length] [-d ] [-s] [-r] [ -m mac[,mac...] ] shelf slot netif filename\n" +
+	"       vblade [--metrics addr] [--state dir] --config file"
 
 // errUsage marks errors after which the usage is shown.
 var errUsage = errors.New("wrong usage")
@@ -38,6 +40,35 @@ type options struct {
 	netifs   []string
 	path     string
 	config   string // config string, from a file only
+	state    string // file that keeps what initiators set; "" is none
+}
+
+// settings are those of the process.
+type settings struct {
+	metrics string // --metrics: where to serve them; "" is nowhere
+	state   string // --state: folder of what initiators set; "" is none
+	exports []*options
+}
+
+// arguments reads the command line.
+func arguments(args []string) (s settings, err error) {
+	for ; len(args) > 0; args = args[2:] {
+		to := map[string]*string{"--metrics": &s.metrics, "--state": &s.state}[args[0]]
+		if to == nil {
+			break
+		}
+		if len(args) == 1 || args[1] == "" {
+			return s, fmt.Errorf("option %s needs a value: %w", args[0], errUsage)
+		}
+		*to = args[1]
+	}
+	s.exports, err = exports(args)
+	if err == nil && s.state != "" {
+		for _, o := range s.exports {
+			o.state = filepath.Join(s.state, fmt.Sprintf("e%d.%d.json", o.shelf, o.slot))
+		}
+	}
+	return s, err
 }
 
 // exports returns what the command line asks for.
@@ -184,9 +215,10 @@ func (o *options) fileOptions() file.Options {
 	return fo
 }
 
-// targetOptions give initiators what vblade gives them: they may set
-// everything, and it is forgotten at exit.
-func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options {
+// targetOptions give initiators what vblade gives them: they may set everything. It is
+// forgotten at exit, unless there is a file for it; then the mask list of the command line
+// still goes before the one that was kept.
+func (o *options) targetOptions(dev block.Device, stderr io.Writer) (aoe.Options, error) {
 	host, _ := os.Hostname()
 	to := aoe.Options{
 		Shelf: o.shelf, Slot: o.slot, Device: dev,
@@ -210,5 +242,21 @@ func (o *options) targetOptions(dev block.Device, stderr io.Writer) aoe.Options 
 			fmt.Fprintf(stderr, "vblade: warning: %v also answers for e%d.%d\n", m, o.shelf, o.slot)
 		})
 	}
-	return to
+	if o.state == "" {
+		return to, nil
+	}
+	permit := aoe.PermitAll
+	if len(o.mask) > 0 {
+		permit &^= aoe.PermitMask
+	}
+	var err error
+	to.State, err = targets.Load(o.state, permit, to.State)
+	to.OnState = func(st aoe.State) error {
+		err := targets.Keep(o.state, st)
+		if err != nil {
+			fmt.Fprintf(stderr, "vblade: what an initiator has set cannot be kept: %v\n", err)
+		}
+		return err
+	}
+	return to, err
 }

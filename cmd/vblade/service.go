@@ -6,14 +6,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/netif"
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/file"
 	"github.com/replblk/replblk/block/remote"
+	"github.com/replblk/replblk/internal/metrics"
+	"github.com/replblk/replblk/internal/targets"
 )
 
 // service is all exports of the process, on all their interfaces.
@@ -22,6 +27,7 @@ type service struct {
 	stdout, stderr io.Writer
 	exports        []*export
 	links          []*link
+	metrics        net.Listener // nil: nobody asks
 }
 
 // export is a target with what is behind it.
@@ -51,7 +57,11 @@ func (s *service) add(ctx context.Context, o *options) error {
 	if e.device, err = newWindow(backing, o.offset, o.length); err != nil {
 		return err
 	}
-	if e.target, err = aoe.NewTarget(o.targetOptions(e.device, s.stderr)); err != nil {
+	to, err := o.targetOptions(e.device, s.stderr)
+	if err != nil {
+		return err
+	}
+	if e.target, err = aoe.NewTarget(to); err != nil {
 		return err
 	}
 	for _, name := range o.netifs {
@@ -86,8 +96,36 @@ func (s *service) link(name string) (*link, error) {
 	return l, nil
 }
 
+// snapshots say what the exports do.
+func (s *service) snapshots() []metrics.Target {
+	list := make([]metrics.Target, 0, len(s.exports))
+	for _, e := range s.exports {
+		var links []targets.Link
+		for _, l := range e.links {
+			links = append(links, targets.Link{Interface: l.Interface, Port: l.port})
+		}
+		list = append(list, metrics.Target{Name: e.path, AoE: targets.Snapshot(e.target, links)})
+	}
+	return list
+}
+
+// serveMetrics answers who asks for metrics, until ctx ends. The exports do not need it.
+func (s *service) serveMetrics(ctx context.Context) {
+	if s.metrics == nil {
+		return
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics.NewTargets(s.snapshots))
+	if err := metrics.Serve(ctx, s.metrics, registry); err != nil {
+		s.log.Error("no metrics any more", "err", err)
+	}
+}
+
 // close gives everything back.
 func (s *service) close() {
+	if s.metrics != nil {
+		_ = s.metrics.Close() // Serve has closed it, if it came to that
+	}
 	for _, l := range s.links {
 		l.Close()
 	}
@@ -118,6 +156,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	errs := make([]error, len(s.links))
 	var wg sync.WaitGroup
+	wg.Go(func() { s.serveMetrics(ctx) })
 	for i, l := range s.links {
 		wg.Go(func() {
 			if errs[i] = l.Run(ctx); errs[i] != nil {

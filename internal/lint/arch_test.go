@@ -47,6 +47,7 @@ var graph = map[string][]string{
 	"sim":                {"replication", "replication/state", "replication/wire", "bitmap", "metadata", "activitylog"},
 	"internal/control":   nil,
 	"internal/metrics":   {"internal/control", "block"},
+	"internal/targets":   {"aoe", "aoe/netif", "internal/control"},
 	"internal/nbdclient": nil,
 	"internal/tlstest":   nil,
 	"internal/pairs":     {"replication/state", "replication/wire"},

@@ -13,15 +13,41 @@ import (
 
 // Collector makes metrics of snapshots.
 type Collector struct {
-	snapshot func() []control.Resource
-	process  []prometheus.Collector
+	send    func(emitter)
+	process []prometheus.Collector
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
 // New returns a collector of what snapshot returns.
 func New(snapshot func() []control.Resource) *Collector {
-	return &Collector{snapshot: snapshot, process: []prometheus.Collector{
+	return newCollector(func(e emitter) {
+		list := snapshot()
+		e.put(resources, float64(len(list)))
+		e.put(version, 1, "", revision())
+		for i := range list {
+			e.resource(&list[i])
+		}
+	})
+}
+
+// Target is an AoE target with the name that its series have.
+type Target struct {
+	Name string
+	control.AoE
+}
+
+// NewTargets returns a collector for a process that serves AoE targets and nothing else.
+func NewTargets(snapshot func() []Target) *Collector {
+	return newCollector(func(e emitter) {
+		for _, t := range snapshot() {
+			e.aoe(t.Name, &t.AoE)
+		}
+	})
+}
+
+func newCollector(send func(emitter)) *Collector {
+	return &Collector{send: send, process: []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}}
 }
@@ -41,15 +67,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range c.process {
 		p.Collect(ch)
 	}
-	list := c.snapshot()
 	e := emitter{ch}
 	e.put(up, 1)
-	e.put(resources, float64(len(list)))
-	e.put(version, 1, "", revision())
 	e.put(buildInfo, 1, "0", revision(), runtime.Version())
-	for i := range list {
-		e.resource(&list[i])
-	}
+	c.send(e)
 }
 
 func revision() string {

@@ -35,6 +35,11 @@ func scrape(t *testing.T) string {
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(New(example))
 	NewTimes(reg).Disk("r0", 0, 7).Observe(block.Write, time.Millisecond)
+	return gather(t, reg)
+}
+
+func gather(t *testing.T, reg *prometheus.Registry) string {
+	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -92,5 +97,23 @@ func TestLint(t *testing.T) {
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// A process that serves AoE targets only has their series, and says nothing of resources.
+func TestTargets(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(NewTargets(func() []Target { return []Target{{Name: "/dev/sdb", AoE: example()[0].AoE[0]}} }))
+	text := gather(t, reg)
+	for _, want := range []string{
+		`drbdreactor_up 1`,
+		`aoe_dropped_frames_total{name="/dev/sdb",reason="masked",shelf="1",slot="2",volume="0"} 4`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "drbd_resource_") {
+		t.Error("speaks of resources")
 	}
 }
