@@ -126,6 +126,11 @@ func (p *Pair) Begin(ctx context.Context) error {
 			return err
 		}
 	}
+	return p.Declare(ctx)
+}
+
+// Declare waits for the connection and declares the empty disks equal.
+func (p *Pair) Declare(ctx context.Context) error {
 	for _, h := range p.Hosts {
 		if _, err := h.WaitFor(ctx, beginTimeout, "connection", func(r *control.Resource) bool { return r.Connection == "Connected" }); err != nil {
 			return err
