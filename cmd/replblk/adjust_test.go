@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -31,6 +32,7 @@ func TestAdjust(t *testing.T) {
 	a.editRes(func(s string) string {
 		s = strings.Replace(s, "timeout 50;", `timeout 45; protocol A; after-sb-0pri discard-local; ping-int 3; sndbuf-size 1M; shared-secret "x";`, 1)
 		s = strings.Replace(s, "disk { ", "disk { c-max-rate 20M; al-extents 101; on-io-error pass_on; ", 1)
+		s = regexp.MustCompile(`(on b \{ address \S+):\d+`).ReplaceAllString(s, "$1:6999")
 		return strings.Replace(s, "/dev/drbd7", "/dev/drbd8", 1)
 	})
 	out := a.must("adjust", "r0")
@@ -45,6 +47,9 @@ func TestAdjust(t *testing.T) {
 		if !strings.Contains(out+"\n", want) {
 			t.Errorf("adjust does not say %q, but\n%s", want, out)
 		}
+	}
+	if want := regexp.MustCompile(`r0: peer's address: ipv4:\S+ to ipv4:\S+:6999 \(not changed: replblk down, then restart the daemon\)`); !want.MatchString(out) {
+		t.Errorf("adjust does not say that the address has not changed, but\n%s", out)
 	}
 	b.waitFor("protocol A", func(r *control.Resource) bool { return r.Protocol == "A" && r.Connection == "Connected" })
 	if r := a.snapshot(); r.Protocol != "A" || r.Reconnects != 0 || r.Connection != "Connected" {
