@@ -41,6 +41,7 @@ type blackout struct {
 // the write.
 type recordedOp struct {
 	flush        bool
+	fua          bool
 	block        uint64
 	value        byte
 	began, ended uint64
@@ -93,7 +94,7 @@ func (b *blackout) load(t *testing.T, v *Volume, clock *record.Clock, rng *rand.
 		r := &block.Request{Op: block.Flush}
 		if !op.flush {
 			r = &block.Request{Op: block.Write, Sector: op.block, Sectors: blackoutBlock, Data: bytes.Repeat([]byte{op.value}, blackoutBlock*block.SectorSize)}
-			if rng.IntN(12) == 0 {
+			if op.fua = rng.IntN(6) == 0; op.fua {
 				r.Flags = block.FUA
 			}
 		}
@@ -117,8 +118,8 @@ func (b *blackout) disk(node int, at uint64, keep record.Keep) []byte {
 }
 
 // floor returns for each block that was written the values that it may hold after a
-// power loss of everything at a moment: the newest that a flush has promised, or any
-// that was begun later.
+// power loss of everything at a moment: the newest that a flush has promised, or that was
+// written with FUA and answered, or any that was begun later.
 func (b *blackout) floor(at uint64) map[uint64][]byte {
 	flushed := uint64(0) // writes that ended before this are promised
 	for _, op := range b.ops {
@@ -130,7 +131,7 @@ func (b *blackout) floor(at uint64) map[uint64][]byte {
 	for _, op := range b.ops {
 		switch {
 		case op.flush || op.began > at:
-		case op.ended < flushed:
+		case op.ended < flushed, op.fua && op.ended <= at:
 			may[op.block] = []byte{op.value}
 		default:
 			if may[op.block] == nil {
