@@ -211,7 +211,7 @@ func (m *mutant) hunt(dir string, verbose bool) (how string, err error) {
 			return "", err
 		}
 		bin := filepath.Join(dir, "test")
-		if out, err := exec.Command("go", "test", "-overlay", overlay, "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "test", "-overlay", overlay, "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("does not compile: %w\n%s", err, out)
 		}
 		cmd := exec.Command(bin, args...)
@@ -243,11 +243,11 @@ func passesWithout(dir, pkg, out string) (bool, error) {
 	}
 	bin := filepath.Join(dir, "healthy")
 	if _, err := os.Stat(bin); err != nil {
-		if out, err := exec.Command("go", "test", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "test", "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
 			return false, fmt.Errorf("does not compile: %w\n%s", err, out)
 		}
 	}
-	cmd := exec.Command(bin, "-test.run=TestSim$", "-sim.seed="+seed[1])
+	cmd := exec.Command(bin, "-test.run=TestSim$", "-sim.seed="+seed[1], "-sim.shrink=false")
 	cmd.Dir = pkg
 	err := cmd.Run()
 	if _, failed := errors.AsType[*exec.ExitError](err); failed {
@@ -264,10 +264,10 @@ func detector(by string) (pkg string, args []string, err error) {
 		if _, err := strconv.Atoi(f[1]); err != nil {
 			return "", nil, err
 		}
-		return "./sim", []string{"-test.run=TestSim$", "-sim.runs=" + f[1], "-test.timeout=10m"}, nil
+		return "./sim", []string{"-test.run=TestSim$", "-sim.runs=" + f[1], "-sim.shrink=false", "-test.timeout=60m"}, nil
 	}
 	if len(f) == 2 && strings.HasPrefix(f[0], "./") {
-		return f[0], []string{"-test.run=" + f[1], "-test.timeout=10m"}, nil
+		return f[0], []string{"-test.run=" + f[1], "-test.failfast", "-test.timeout=60m"}, nil
 	}
 	return "", nil, fmt.Errorf("by: %q", by)
 }
