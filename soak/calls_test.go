@@ -13,6 +13,7 @@ import (
 // may write to any more is detached. Clients see nothing else of it, and afterwards both copies
 // are the same.
 func TestFailingCalls(t *testing.T) {
+	t.Parallel()
 	const disk = callsWrite + "," + callsRead + ",fdatasync"
 	for name, c := range map[string]struct {
 		in   chaos.Injection

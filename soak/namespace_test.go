@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,13 +24,15 @@ type cable struct {
 	ns [2]string
 }
 
+var cables atomic.Int32 // that were made
+
 func newCable(t *testing.T) *cable {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("real programs only: nothing of ours runs in this process")
 	}
-	id := os.Getpid() % 100000
-	c := &cable{t, [2]string{fmt.Sprintf("ra%d", id), fmt.Sprintf("rb%d", id)}}
+	id := fmt.Sprintf("%d-%d", os.Getpid(), cables.Add(1))
+	c := &cable{t, [2]string{"ra" + id, "rb" + id}}
 	for _, n := range c.ns {
 		command(t, "ip", "netns", "add", n)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n).Run() })
@@ -61,6 +64,7 @@ func (c *cable) pair(o chaos.Options) *chaos.Pair {
 // N14: the address of a node is not there yet when its daemon starts, is bound to a link, or
 // comes back late. The daemons try until it is.
 func TestLateAddresses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ listen, own [2]string }{
 		"IPv4":            {[2]string{"10.213.0.1:7789", "10.213.0.2:7789"}, [2]string{"10.213.0.1/24", "10.213.0.2/24"}},
 		"IPv6 link-local": {[2]string{"ipv6 [fe80::d1%wire]:7789", "ipv6 [fe80::d2%wire]:7789"}, [2]string{"fe80::d1/64", "fe80::d2/64"}},

@@ -11,6 +11,7 @@ import (
 // them through.
 type Weather struct {
 	Delay time.Duration // of every byte; order is kept
+	Rate  int           // bytes a second, if it is not 0
 
 	// Stall: nothing is forwarded and soon nothing read either, until it ends. No byte
 	// is lost. The sender sees a closed window.
@@ -205,7 +206,7 @@ func (r *relay) write(direction int, q <-chan chunk) {
 	forwarded := 0
 	for c := range q {
 		w := r.weather(direction)
-		if !r.hold(direction, c.at, &w) {
+		if !r.hold(direction, c.at, len(c.data), &w) {
 			return
 		}
 		if w.Silence {
@@ -239,8 +240,9 @@ func (r *relay) write(direction int, q <-chan chunk) {
 
 // hold waits as long as the weather asks for and returns false if the connection ends
 // meanwhile. w is the weather afterwards.
-func (r *relay) hold(direction int, since time.Time, w *Weather) bool {
-	for w.Stall || w.Delay > time.Since(since) {
+func (r *relay) hold(direction int, since time.Time, size int, w *Weather) bool {
+	began := time.Now()
+	for w.holds(since, began, size) {
 		select {
 		case <-r.quit:
 			return false
@@ -249,6 +251,13 @@ func (r *relay) hold(direction int, since time.Time, w *Weather) bool {
 		*w = r.weather(direction)
 	}
 	return true
+}
+
+// holds says whether so many bytes that came at since, and whose turn it was at began, have to
+// wait.
+func (w *Weather) holds(since, began time.Time, size int) bool {
+	return w.Stall || w.Delay > time.Since(since) ||
+		w.Rate > 0 && time.Since(began) < time.Duration(size)*time.Second/time.Duration(w.Rate)
 }
 
 // reset ends both ends without notice.

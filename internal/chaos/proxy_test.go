@@ -80,6 +80,16 @@ func TestProxyDelays(t *testing.T) {
 	}
 }
 
+func TestProxyIsSlow(t *testing.T) {
+	p, near, far := through(t)
+	p.Set(Forth, Weather{Rate: 1000})
+	began := time.Now()
+	send(t, near, make([]byte, 100))
+	if _, err := receive(far, 100, soon); err != nil || time.Since(began) < 100*time.Millisecond {
+		t.Errorf("100 bytes at 1000 a second came after %v: %v", time.Since(began), err)
+	}
+}
+
 func TestProxyStallLosesNothing(t *testing.T) {
 	p, near, far := through(t)
 	p.Set(Forth, Weather{Stall: true})
