@@ -144,10 +144,7 @@ func TestDiskTimeoutCountsTicks(t *testing.T) {
 	p.settle()
 	p.now += 3600 * Second
 	p.tick(2)
-	for _, io := range a.owed {
-		a.post(Event{Kind: EvDisk, IO: io})
-	}
-	a.owed, a.hung = nil, false
+	a.unhang()
 	p.tick(20)
 	a.answered(t, id, OK)
 	if s := a.r.State(0); s.Disk != state.UpToDate {
@@ -296,11 +293,8 @@ func TestDetachBesideAWrite(t *testing.T) {
 		t.Error("a write was answered that the disk had, and has not answered")
 	}
 	clear(a.data[8:16]) // the harness does not carry out what hangs
-	for _, io := range a.owed {
-		a.post(Event{Kind: EvDisk, IO: io})
-	}
+	a.unhang()
 	copy(a.data[8:16], []uint64{7, 7, 7, 7, 7, 7, 7, 7})
-	a.owed, a.hung = nil, false
 	p.settle()
 	for _, id := range []ReqID{begun, overlapping} {
 		a.answered(t, id, OK)

@@ -69,6 +69,14 @@ func (n *testNode) hold(kind EventKind) (held []Event) {
 	return held
 }
 
+// unhang answers the data operations that were kept back.
+func (n *testNode) unhang() {
+	for _, io := range n.owed {
+		n.post(Event{Kind: EvDisk, IO: io})
+	}
+	n.owed, n.hung = nil, false
+}
+
 // unstick gives the answers of metadata operations that were kept back.
 func (n *testNode) unstick() {
 	n.stuck = false
@@ -76,4 +84,34 @@ func (n *testNode) unstick() {
 		n.post(Event{Kind: EvMeta, IO: io, Err: n.metaErr})
 	}
 	n.unsaid = nil
+}
+
+// A write that both disks have is held because a resize drains, and the connection is lost
+// before its barrier is acknowledged. That the peer may lack it is marked at once.
+func TestHeldWriteIsMarked(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 1) // its extent is in the log now
+	p.tick(3)
+	for _, n := range p.nodes {
+		n.grow(4096)
+	}
+	b.hung = true
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	a.stuck = true // the resize does not end
+	a.admin(Admin{Kind: AdminResize})
+	p.settle()
+	b.unhang()
+	p.settle()
+	v := a.r.vols[0]
+	if _, done := a.outcome[id]; done || v.disk.bm.Weight() != 0 {
+		t.Fatalf("answered %v, %d bits\n%s", done, v.disk.bm.Weight(), p.take())
+	}
+	p.apart = true
+	p.cut()
+	p.settle()
+	if v.disk.bm.Weight() != 1 {
+		t.Errorf("%d bits after the connection was lost\n%s", v.disk.bm.Weight(), p.take())
+	}
 }
