@@ -32,6 +32,10 @@ nbd r0 {
 	listen "unix:DIR/nbd.sock";
 	resource r0;
 }
+nbd kernel {
+	listen "tcp:ADDRESS:10809";
+	resource r0;
+}
 `
 
 // newDaemon builds replblk, gives it the configuration of the kernel and an empty disk.
@@ -43,7 +47,7 @@ func newDaemon(t *testing.T, conf string) *daemon {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	d.file("drbd.conf", conf)
-	d.file("replblk.conf", strings.ReplaceAll(daemonConf, "DIR", d.dir))
+	d.file("replblk.conf", strings.NewReplacer("DIR", d.dir, "ADDRESS", peerIP).Replace(daemonConf))
 	if err := newImage(d.disk, diskSize); err != nil {
 		t.Fatal(err)
 	}

@@ -77,6 +77,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 	"TestReplblkSecondaryDies": {5, 12},
 	"TestFrozenReplblk":        {8, 14},
 	"TestDaemon":               {5, 28},
+	"TestKernelNBD":            {5, 35},
 
 	"TestSplitBrain":         {6, 15},
 	"TestSplitBrainByPolicy": {6, 11},

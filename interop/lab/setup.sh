@@ -15,7 +15,7 @@ host_tools="qemu-system-x86_64:qemu-system-x86 ip:iproute2 mkfs.ext4:e2fsprogs c
 # What is copied into the machine. drbdadm re-executes drbdadm-84 when the 8.4 module is loaded.
 guest_tools="drbdadm drbdsetup drbdmeta /lib/drbd/drbdadm-84 /lib/drbd/drbdsetup-84 fio mkfs.ext4 fsck.ext4 dmsetup"
 guest_modules="virtio_pci virtio_net virtio_blk virtio_rng drbd crc32c_generic sha1_generic sha256_generic
-	md5 hmac crc32_generic dm-mod dm-flakey loop aoe ext4"
+	md5 hmac crc32_generic dm-mod dm-flakey loop nbd aoe ext4"
 
 die() { echo "interop: $*" >&2; exit 1; }
 
