@@ -27,7 +27,7 @@ type peerReq struct {
 	noHole  bool
 	logged  bool
 	alone   bool // the peer had no disk when it sent the write: this is the only copy
-	maySet  bool // the write may clear bits
+	maySet  bool // the write may clear bits: of the resync that ran when it arrived
 	wantAck bool // P_WRITE_ACK when written
 	queued  bool // not yet submitted
 	thin    bool // peerReadSync: zeroes need not be sent
@@ -161,7 +161,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
 	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
-		era: v.era, fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0, queued: true, alone: v.st.PeerDisk < state.Inconsistent}
+		era: v.era, fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0 && v.writesSettle(), queued: true, alone: v.st.PeerDisk < state.Inconsistent}
 	p.op, p.noHole = writeOp(ev.Cmd, d.Flags, r.session())
 	r.peer.arriving.count++
 	r.peer.arriving.active++
@@ -431,7 +431,7 @@ func (v *volume) bookClosed() {
 
 func (r *Resource) ackWrite(p *peerReq) {
 	v := p.vol
-	inSync := p.maySet && p.era == v.era && v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT && v.st.PeerDisk >= state.Inconsistent
+	inSync := p.maySet && p.era == v.era && v.writesSettle() && v.st.PeerDisk >= state.Inconsistent
 	switch {
 	case p.failed:
 		v.sendAck(wire.CmdNegAck, p.sector, p.blockID, p.size)

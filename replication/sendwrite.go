@@ -59,7 +59,7 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 		}
 	default:
 	}
-	maySet := v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT
+	maySet := v.writesSettle()
 	if maySet {
 		f |= wire.FlagMaySetInSync
 	}
@@ -75,4 +75,9 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 		}
 	}
 	return f
+}
+
+// writesSettle says whether a write that both nodes have done is out of the way of a resync.
+func (v *volume) writesSettle() bool {
+	return v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT
 }
