@@ -34,11 +34,8 @@ func (v *volume) attach(a *Attach) {
 		v.r.fx.add(FxDetached).Vol = v.num
 		return
 	}
-	if v.outrun != 0 && metadata.SameUUID(v.outrun, d.sb.UUIDs.Current()) {
-		// The connection was lost before the peer heard that this disk had failed under the
-		// Primary, so its generation is the same, and by the mark of a Primary the disk
-		// would be the source. But the peer has all that was answered, and the disk has not.
-		found.Disk = metadata.DiskInconsistent
+	if v.st.Conn >= state.Connected && v.st.PeerDisk == state.UpToDate {
+		found.Disk = v.beside(d, found.Disk)
 	}
 	v.disk = d
 	v.crashed = found.CrashedPrimary
@@ -65,6 +62,20 @@ func (v *volume) attach(a *Attach) {
 	if v.st.Conn >= state.Connected {
 		v.peerUUIDs = peerUUIDs{}
 	}
+}
+
+// beside is what a disk is worth that is attached while the peer's is good, until the two have
+// been compared.
+func (v *volume) beside(d *disk, found metadata.DiskState) metadata.DiskState {
+	if v.outrun != 0 && metadata.SameUUID(v.outrun, d.sb.UUIDs.Current()) {
+		// The connection was lost before the peer heard that this disk had failed under the
+		// Primary, so its generation is the same, and by the mark of a Primary the disk
+		// would be the source. But the peer has all that was answered, and the disk has not.
+		return metadata.DiskInconsistent
+	}
+	// The peer went on without this node's disk. If the connection breaks before it has said
+	// how far, nobody may be promoted here as if nothing had happened.
+	return min(found, metadata.DiskOutdated)
 }
 
 // unfit says why a disk cannot be attached, NoteNone if it can: then it has its activity log.

@@ -99,6 +99,58 @@ func TestHeirOfANodeWithoutDisk(t *testing.T) {
 	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
 }
 
+// TestOutrunDiskIsTheLastOne: the same, but the peer's copy is no good any more when the disk is
+// back (simulator, seed 171001). What there is has to do.
+func TestOutrunDiskIsTheLastOne(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	current := a.r.vols[0].disk.sb.UUIDs.Current()
+	a.admin(Admin{Kind: AdminSecondary})
+	p.settle()
+	a.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	b.admin(Admin{Kind: AdminDisconnect, Force: true})
+	p.settle()
+	b.admin(Admin{Kind: AdminInvalidate})
+	b.admin(Admin{Kind: AdminConnect})
+	p.tick(15)
+	p.states(t, "Connected Secondary/Secondary Diskless/Inconsistent", "Connected Secondary/Secondary Inconsistent/Diskless")
+	a.r.vols[0].outrun = current
+	a.attach()
+	p.tick(60)
+	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// TestDiskBesideAGoodOne: a node attaches its disk while the peer's is good, and the connection
+// breaks before they have been compared (simulator, seed 175528). Nobody knows how far the peer
+// went on, so the node is not promoted.
+func TestDiskBesideAGoodOne(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(3)
+	a.asleep = true
+	b.attach()
+	p.settle()
+	if s := b.r.State(0); s.Disk != state.Negotiating {
+		t.Fatalf("b is %v", s)
+	}
+	p.apart = true
+	p.cut()
+	p.settle()
+	if s := b.r.State(0); s.Disk != state.Outdated {
+		t.Errorf("b is %v", s)
+	}
+	if got := p.command(t, b, Admin{Kind: AdminPrimary}); got.OK() {
+		t.Error("b is promoted beside a, with older data")
+	}
+	a.asleep, p.apart = false, false
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
 // TestBooksOfAPeerWithoutDisk: from the moment on at which only this node has what the peer's
 // application writes, its activity log counts; but after a crash only if the superblock says
 // so. No such write may reach the disk before that is durable, also where the log need not be
