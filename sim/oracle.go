@@ -83,6 +83,11 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && now.Conn >= state.Connected {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
+	if now.Conn == state.StartingSyncT && o.w.nodes[other].state().Disk <= state.Failed {
+		// The operator declares a copy worthless in the moment in which the disk fails that is to
+		// replace it. No rule takes that back, and what only this copy had is lost by the order.
+		o.w.check.giveUp(other)
+	}
 	if now.Disk == state.Failed && old.Disk > state.Failed {
 		n.forgot = o.w.now
 		o.w.op.barred[n.id] = true // its metadata may be old: what local-io-error is for
