@@ -83,10 +83,8 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk == state.Failed && o.w.nodes[other].state().Disk == state.UpToDate && now.Conn >= state.Connected {
 		o.current[n.id] = false // its peer has begun a new generation, or is about to
 	}
-	if now.Conn == state.StartingSyncT && o.w.nodes[other].state().Disk <= state.Failed {
-		// The operator declares a copy worthless in the moment in which the disk fails that is to
-		// replace it. No rule takes that back, and what only this copy had is lost by the order.
-		o.w.check.giveUp(other)
+	if now.Conn == state.StartingSyncT && old.Conn != now.Conn {
+		o.invalidated(n.id)
 	}
 	if now.Disk == state.Failed && old.Disk > state.Failed {
 		n.forgot = o.w.now
@@ -109,6 +107,17 @@ func (o *oracle) changed(n *node, old, now state.State) {
 		o.resync(n.id)
 	}
 	o.observe()
+}
+
+// invalidated: the operator declares the copy of node worthless, whatever becomes of the resync: only
+// the other one counts from here on, and it may lose its power. If its disk has failed in that
+// moment no rule takes the order back, and what only this copy had is lost by it.
+func (o *oracle) invalidated(node int) {
+	if o.w.nodes[1-node].state().Disk <= state.Failed {
+		o.w.check.giveUp(1 - node)
+		return
+	}
+	o.w.check.only(1 - node)
 }
 
 // resync: node is about to overwrite the other's data.
