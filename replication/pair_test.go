@@ -160,6 +160,30 @@ func TestSplitBrainIsRefusedAndResolved(t *testing.T) {
 	}
 }
 
+// What a disk had still to read when it failed is read from the peer, even if it comes back well: a
+// failed flush may have dropped newer data before.
+func TestReadOfADiskThatHasFailed(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	a.hung = true // and does not carry out what it is asked
+	id := a.request(OpRead, 8, 4096, 0)
+	p.settle()
+	a.metaErr = DiskIOError
+	a.request(OpWrite, 4<<13, 4096, 6) // an extent that is not in the log
+	p.tick(2)
+	if s := a.r.State(0).Disk; s > state.Failed {
+		t.Fatalf("the disk is %v\n%s", s, p.take())
+	}
+	a.unhang()
+	p.tick(2)
+	a.answered(t, id, OK)
+	if got := a.reqs[id][0]; got != 5 {
+		t.Errorf("read %d, want what the peer has\n%s", got, p.take())
+	}
+}
+
 func TestReadsComeFromThePeerWithoutADisk(t *testing.T) {
 	p := newPair()
 	a, b := establish(t, p)
@@ -216,7 +240,9 @@ func TestFailedPeerDiskIsRecordedBeforeTheAnswer(t *testing.T) {
 func TestWritesWaitForTheNewGenerationToBeDurable(t *testing.T) {
 	p := newPair()
 	a, _ := establish(t, p)
-	a.stuck = true
+	a.request(OpWrite, 8, 4096, 1) // its extent is in the log now, which is metadata too
+	p.tick(3)
+	a.stuck, p.apart = true, true
 	p.cut()
 	p.settle()
 	id := a.request(OpWrite, 8, 4096, 5)
@@ -224,6 +250,65 @@ func TestWritesWaitForTheNewGenerationToBeDurable(t *testing.T) {
 	if _, ok := a.outcome[id]; ok {
 		t.Fatal("answered before the new current UUID is on disk")
 	}
+	a.unstick()
+	p.settle()
+	a.answered(t, id, OK)
+}
+
+// A node that is promoted takes no write before it is on disk that it is Primary (P04).
+func TestWritesWaitForThePromotionToBeDurable(t *testing.T) {
+	p := newPair()
+	a, _ := establish(t, p)
+	a.request(OpWrite, 8, 4096, 1) // its extent is in the log now, which is metadata too
+	p.tick(3)
+	a.admin(Admin{Kind: AdminSecondary})
+	p.tick(3)
+	a.stuck = true
+	a.admin(Admin{Kind: AdminPrimary})
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	if _, ok := a.outcome[id]; ok || a.data[8] == 5 {
+		t.Fatalf("answered %v, the disk has %d: the promotion is not on disk", ok, a.data[8])
+	}
+	a.unstick()
+	p.tick(3)
+	a.answered(t, id, OK)
+	p.equal(t)
+}
+
+// Both ends of an exchange know then what either of them knew: the target that dies may come back
+// without what was in its cache, or as the source (B09).
+func TestBitmapsAreMergedAtBothEnds(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.apart = true
+	for _, n := range []*testNode{b, a} {
+		n.admin(Admin{Kind: AdminDisconnect, Force: true})
+	}
+	p.settle()
+	b.admin(Admin{Kind: AdminPrimary})
+	p.settle()
+	a.request(OpWrite, 0, 4096, 1)
+	b.request(OpWrite, 80, 4096, 2)
+	p.tick(2)
+	b.admin(Admin{Kind: AdminSecondary})
+	a.admin(Admin{Kind: AdminPauseSync})
+	p.tick(2)
+	p.apart = false
+	b.admin(Admin{Kind: AdminConnect, DiscardMyData: true})
+	a.admin(Admin{Kind: AdminConnect})
+	p.tick(12)
+	p.states(t, "PausedSyncS Primary/Secondary UpToDate/Inconsistent user_isp", "PausedSyncT Secondary/Primary Inconsistent/UpToDate peer_isp")
+	for _, n := range p.nodes {
+		if w := n.r.vols[0].disk.bm.Weight(); w != 2 {
+			t.Errorf("%s: %d bits, want 2", n.name, w)
+		}
+	}
+	a.admin(Admin{Kind: AdminResumeSync})
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
 }
 
 // The hot path must not allocate: a replicated write costs its packets and nothing else.
