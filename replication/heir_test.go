@@ -72,3 +72,28 @@ func TestHeirOfADetachedDisk(t *testing.T) {
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	p.equal(t)
 }
+
+// TestHeirThatIsNotHeardOf: the Primary's disk is taken away, and the connection is lost before
+// the peer has told its new generation. The disk cannot come back before the peer does.
+func TestHeirThatIsNotHeardOf(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 1)
+	p.tick(3)
+	b.stuck = true
+	a.admin(Admin{Kind: AdminDetach})
+	p.tick(2)
+	p.apart = true
+	p.cut()
+	b.unstick()
+	p.tick(3)
+	a.attach()
+	p.tick(60)
+	p.states(t, "WFConnection Primary/Unknown Diskless/DUnknown", "WFConnection Secondary/Unknown UpToDate/DUnknown")
+	p.apart = false
+	p.tick(3)
+	a.attach()
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
