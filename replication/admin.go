@@ -242,6 +242,11 @@ func (r *Resource) mayResign(c *command) bool {
 func (v *volume) promoted(forced bool) {
 	d := v.disk
 	if d == nil {
+		// The peer has agreed, and may have heard since, in what was sent before that, that this
+		// node is Secondary. It must know whose writes it is the only one to have.
+		if v.st.Conn >= state.Connected {
+			v.sendState()
+		}
 		return
 	}
 	v.r.conn.discardMyData = false

@@ -151,6 +151,24 @@ func TestDiskBesideAGoodOne(t *testing.T) {
 	p.equal(t)
 }
 
+// TestPromotionAndLossOfTheDisk: a node loses its disk while its peer has still to agree that it is
+// promoted. The peer hears afterwards of a Secondary without a disk; that this is Primary it
+// must hear too, or it would neither keep books of its writes nor refuse to be promoted itself.
+func TestPromotionAndLossOfTheDisk(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.admin(Admin{Kind: AdminSecondary})
+	p.tick(2)
+	b.asleep = true
+	a.admin(Admin{Kind: AdminPrimary})
+	a.alone()
+	a.admin(Admin{Kind: AdminDetach, Force: true})
+	a.alone()
+	b.asleep = false
+	p.tick(3)
+	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
+}
+
 // TestBooksOfAPeerWithoutDisk: from the moment on at which only this node has what the peer's
 // application writes, its activity log counts; but after a crash only if the superblock says
 // so. No such write may reach the disk before that is durable, also where the log need not be
