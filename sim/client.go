@@ -131,26 +131,32 @@ func (c *client) write(n *node, ev replication.Event) {
 		}
 		holders := c.w.oracle.holders(n, gen)
 		c.w.trace("written", n.id, x.id, uint64(holders))
-		c.frozen(n, x)
+		if c.frozen(n, x) {
+			holders = 3 // it has become a copy of both before the connection was lost
+		}
 		c.w.check.answered(x, holders)
 	}))
 }
 
 // frozen: with resource-and-stonith nothing is answered that only one node has got, unless the
 // other one is out of the way. Under protocols A and B it need not have written what it has got, so
-// that may be gone with its process or its disk, and the node that answers cannot know.
-func (c *client) frozen(n *node, x *write) {
+// that may be gone with its process or its disk, and the node that answers cannot know. It says
+// whether both nodes have it, although the state of the one that answers does not say so any more.
+func (c *client) frozen(n *node, x *write) (both bool) {
 	st, other := n.state(), c.w.nodes[1-n.id]
 	if c.w.opt.Fencing != state.ResourceAndStonith || st.Conn >= state.Connected || st.PeerDisk <= state.Outdated {
-		return
+		return false
 	}
-	has := other.dark >= x.inv || c.w.opt.Protocol != replication.ProtocolC && other.forgot >= x.inv // maybe it had
-	for s := x.sector; s < x.sector+x.n && !has; s++ {
-		has = other.dev.data.cur.get(s) >= x.tag // or something newer
+	has, all := false, true
+	for s := x.sector; s < x.sector+x.n; s++ {
+		it := other.dev.data.cur.get(s) >= x.tag // or something newer
+		has, all = has || it, all && it
 	}
-	if !has {
+	lost := other.dark >= x.inv || c.w.opt.Protocol != replication.ProtocolC && other.forgot >= x.inv // maybe it had
+	if !has && !lost {
 		c.w.fail("node %s answers write %v, and its peer is not fenced: %v", nodeName(n.id), x, st)
 	}
+	return all && !lost && x.tag != 0 && c.w.opt.Protocol == replication.ProtocolC
 }
 
 // oldestRead returns when the oldest read in progress that counts began.
