@@ -204,3 +204,23 @@ func TestLostSyncUUIDsAreForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestVerdictOnAnAttachedDisk: the node whose peer attaches a disk judges before it says what the
+// other one judges by, and must judge by the same.
+func TestVerdictOnAnAttachedDisk(t *testing.T) {
+	for _, marked := range [][2]uint64{{0, 0}, {3, 3}, {3, 5}, {5, 3}, {3, 0}, {0, 3}} {
+		p := newPair()
+		a, b := establish(t, p)
+		a.admin(Admin{Kind: AdminSecondary})
+		p.tick(2)
+		for i, n := range p.nodes {
+			n.r.vols[0].disk.bm.SetRange(0, marked[i])
+		}
+		b.admin(Admin{Kind: AdminDetach})
+		p.tick(2)
+		b.attach()
+		p.tick(30)
+		want := "Connected Secondary/Secondary UpToDate/UpToDate"
+		p.states(t, want, want)
+	}
+}

@@ -139,6 +139,9 @@ func (v *volume) stateArrived(p state.State) bool {
 		v.r.lose(state.NetworkFailure, NoteNone)
 		return true
 	}
+	if own.Conn >= state.Connected && own.PeerDisk == state.Diskless && v.disk != nil {
+		v.takeStock() // it is judged now if the peer has attached a disk, and told afterwards
+	}
 	peerDisk, done := v.interpret(p)
 	if done || v.peerEndsVerify(p) || !v.seePeer(peerDisk) {
 		return true

@@ -66,18 +66,31 @@ func (v *volume) sendUUIDs(flags uint64) {
 	if v.disk == nil || !v.r.canSend() {
 		return
 	}
+	v.takeStock()
+	v.sendStock(flags)
+}
+
+// takeStock decides what the next P_UUIDS says of this copy beside its generations.
+func (v *volume) takeStock() {
 	v.announced = v.disk.bm.Weight()
+	v.announcedKept = v.survives()
+	v.announcedOutdated = v.judgedDisk() == state.Outdated && v.r.session().Features.Has(wire.FeatureSurvivor)
+}
+
+// sendStock sends P_UUIDS as takeStock has decided.
+func (v *volume) sendStock(flags uint64) {
+	if v.disk == nil || !v.r.canSend() {
+		return
+	}
 	if v.r.conn.discardMyData {
 		flags |= flagDiscard
 	}
 	if v.crashed {
 		flags |= flagCrashed
 	}
-	v.announcedKept = v.survives()
 	if v.announcedKept {
 		flags |= flagKept
 	}
-	v.announcedOutdated = v.judgedDisk() == state.Outdated && v.r.session().Features.Has(wire.FeatureSurvivor)
 	if v.announcedOutdated {
 		flags |= flagOutdated
 	}

@@ -102,7 +102,7 @@ func (v *volume) after(old, now state.State) {
 	}
 	if connected && old.PeerDisk == state.Diskless && now.PeerDisk > state.Diskless && now.PeerDisk != state.DUnknown { // 6
 		v.resetResync()
-		v.sendUUIDs(0)
+		v.sendStock(0) // what our verdict was based on, and not what the disk is called because of it
 		v.sendState()
 	}
 	if now.Conn == state.WFBitMapS && old.Conn != state.WFBitMapS { // 7
