@@ -36,3 +36,41 @@ func TestTargetFlushesBeforeItsEnd(t *testing.T) {
 		t.Error("no superblock says that the resync is over")
 	}
 }
+
+// TestTargetIsNoCrashedPrimaryAnyMore: a Primary that has crashed is the target of a resync. From
+// the superblock on that says that its data are as good as those of the source nothing
+// of it is left: if the source does not hear of the end before the node dies again, it would
+// be taken for a Primary that has written since (long run, seeds 285139 and 283305).
+func TestTargetIsNoCrashedPrimaryAnyMore(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.apart = true
+	p.cut()
+	a.reboot(testConfig()) // before it has noticed that it is alone
+	b.admin(Admin{Kind: AdminPrimary})
+	p.tick(2)
+	b.request(OpWrite, 8, 4096, 5)
+	p.tick(2)
+	if !a.r.vols[0].crashed {
+		t.Fatal("a did not crash as Primary")
+	}
+	sealed := false
+	a.writing = func(sector uint64, block []byte) {
+		var sb metadata.Superblock
+		if sector != a.layout.Superblock || sb.Decode(block) != nil || !sb.Flags.Has(metadata.Consistent|metadata.WasUpToDate) ||
+			!metadata.SameUUID(sb.UUIDs.Current(), b.r.vols[0].disk.sb.UUIDs.Current()) {
+			return
+		}
+		sealed = true
+		if sb.Flags.Has(metadata.CrashedPrimary) {
+			t.Error("the resync is over, and the target still a crashed Primary")
+		}
+	}
+	p.apart = false
+	p.tick(30)
+	p.states(t, "Connected Secondary/Primary UpToDate/UpToDate", "Connected Primary/Secondary UpToDate/UpToDate")
+	if !sealed {
+		t.Error("no superblock says that the resync is over")
+	}
+	p.equal(t)
+}
