@@ -209,6 +209,19 @@ func (c *checker) equal(durable bool) {
 	c.trim()
 }
 
+// received records that node has what the other one has, and on stable storage what that has
+// there.
+func (c *checker) received(node int) {
+	if c.w.opt.Protocol != replication.ProtocolC {
+		return // as equal
+	}
+	for _, x := range c.unsafe {
+		x.copies |= x.copies >> (1 - node) & 1 << node
+		x.stable |= x.stable >> (1 - node) & 1 << node
+	}
+	c.trim()
+}
+
 // recovered marks a recovery point: what was never answered has happened by now or
 // never will.
 func (c *checker) recovered() {

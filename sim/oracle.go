@@ -96,8 +96,11 @@ func (o *oracle) changed(n *node, old, now state.State) {
 	if now.Disk <= state.Negotiating || now.Conn < state.Connected && now.Disk != state.UpToDate {
 		o.kept[n.id] = false // not if it is about to become a target: that it must not, is what is asked
 	}
-	if old.Conn == state.SyncTarget && now.Conn == state.Connected && now.Disk == state.UpToDate && n.conn != nil && !n.conn.peer.lostPower {
-		o.w.check.equal(true) // the source will know soon, and has still what it was answered with
+	if old.Conn == state.SyncTarget && now.Conn == state.Connected && now.Disk == state.UpToDate {
+		o.w.check.received(n.id)
+		if n.conn != nil && !n.conn.peer.lostPower {
+			o.w.check.equal(true) // the source will know soon, and has still what it was answered with
+		}
 	}
 	if now.Role == primary {
 		o.current[other] = o.current[other] && o.replicating(now)
