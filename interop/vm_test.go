@@ -23,7 +23,7 @@ import (
 // A machine under software emulation on a loaded host is slow; these are not
 // expectations but the point where a test gives up.
 const (
-	bootTimeout    = 3 * time.Minute
+	bootTimeout    = 6 * time.Minute
 	commandTimeout = 2 * time.Minute
 )
 
