@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/replblk/replblk/metadata"
@@ -72,5 +73,52 @@ func TestTargetIsNoCrashedPrimaryAnyMore(t *testing.T) {
 	if !sealed {
 		t.Error("no superblock says that the resync is over")
 	}
+	p.equal(t)
+}
+
+// The end of a resync is recorded by the target when its bitmap says so (U20): a detached
+// disk has had its bits written, and they must be gone before it has the generation of its source.
+func TestBitmapIsDurableBeforeTheEnd(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	p.apart = true
+	p.cut()
+	p.tick(3)
+	a.request(OpWrite, 8, 4096, 5)
+	a.admin(Admin{Kind: AdminPauseSync})
+	p.tick(3)
+	p.apart = false
+	p.tick(10)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(10)
+	b.attach()
+	p.tick(10)
+	marked := func() bool {
+		for _, page := range b.pages {
+			if slices.ContainsFunc(page, func(x byte) bool { return x != 0 }) {
+				return true
+			}
+		}
+		return false
+	}
+	if !marked() {
+		t.Fatalf("no bit is on disk\n%s", p.take())
+	}
+	sealed := false
+	b.writing = func(sector uint64, block []byte) {
+		var sb metadata.Superblock
+		if sector != b.layout.Superblock || sb.Decode(block) != nil || !metadata.SameUUID(sb.UUIDs.Current(), a.r.vols[0].disk.sb.UUIDs.Current()) {
+			return
+		}
+		if sealed = true; marked() {
+			t.Errorf("the generation of the source is on disk before the bitmap\n%s", p.take())
+		}
+	}
+	a.admin(Admin{Kind: AdminResumeSync})
+	p.tick(60)
+	if !sealed {
+		t.Errorf("the generation of the source was not written\n%s", p.take())
+	}
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	p.equal(t)
 }
