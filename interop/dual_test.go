@@ -19,7 +19,7 @@ func dual(t *testing.T) (*kernel, *peer) {
 	p.kind(replication.AdminPrimary)
 	k.wait("both Primary", func(s procState) bool { return s.ro == "Primary/Primary" })
 	p.wait("both Primary", func(s state.State) bool { return s.Role == state.Primary && s.Peer == state.Primary })
-	if log := string(readFile(t, fileName(t, "peer.log"))); !strings.Contains(log[strings.LastIndex(log, "connection established"):], "decides_ties=true") {
+	if log := string(readFile(t, fileName(t, "peer.log"))); !strings.Contains(log[strings.LastIndex(log, "connection established"):], "decides-ties=true") {
 		t.Error("the kernel decides which of two writes wins, and confirms none of the epochs after the first that it refuses")
 	}
 	return k, p

@@ -114,7 +114,7 @@ func (c *connection) attempt(ctx context.Context, cancel context.CancelFunc) {
 	c.parting.Store(false)
 	c.mu.Unlock()
 	_, cfg := c.config()
-	c.log.Info("connection established", "local", cfg.Local, "remote", pair.Data.RemoteAddr(), "generation", k.gen, "decides_ties", pair.ResolveConflicts)
+	c.log.Info("connection established", "local", cfg.Local, "remote", pair.Data.RemoteAddr(), "generation", k.gen, "decides-ties", pair.ResolveConflicts)
 
 	var random [handshakeRandom]byte
 	_, _ = rand.Read(random[:]) // never fails, see its documentation
