@@ -165,6 +165,12 @@ func (f *File) setDirect(size int64) error {
 }
 
 func (f *File) tryDirect(size int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(f.fd, &fs); err == nil && !f.blockDev && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC) {
+		// Newer kernels take O_DIRECT, and copy to and from the page cache all the same: with
+		// nothing else to keep the data in, sectors would not be whole.
+		return fmt.Errorf("a file system in memory: %w", unix.EOPNOTSUPP)
+	}
 	if err := f.setDirectFlag(true); err != nil {
 		return err
 	}
