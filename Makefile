@@ -1,4 +1,4 @@
-# `make` prints the targets. CI runs `make test WHOLE=1` and `make interop`.
+# `make` prints the targets. CI runs `make test` and `make interop`.
 
 GO       ?= go
 BIN      := bin
@@ -31,7 +31,7 @@ build: ## static replblk and vblade into bin/
 deps: ## install the Debian packages that tests and the demo use (root)
 	@scripts/deps.sh
 
-test: deps check unit race $(if $(WHOLE),proof,sim) mutants-fast ## everything that must hold; with WHOLE=1, as CI runs it, the whole proof, not a sample
+test: deps check unit race $(if $(WHOLE),proof,sim) mutants-fast ## everything that must hold; CI runs this. With WHOLE=1 the whole proof, not a sample
 	@echo "make test: all passed"
 
 check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
