@@ -207,3 +207,28 @@ func TestBooksOfAPeerWithoutDisk(t *testing.T) {
 		t.Error("b has no mark of a Primary")
 	}
 }
+
+// TestAttachedDiskAwaitsItsVerdict: the peer has sent its state before it hears of the disk that
+// this node attaches. That says nothing of the disk (spec 7.5): it is decided with the
+// generations that the peer sends when it has heard.
+func TestAttachedDiskAwaitsItsVerdict(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.admin(Admin{Kind: AdminDetach})
+	p.tick(3)
+	b.asleep = true
+	a.admin(Admin{Kind: AdminSecondary})
+	p.tick(2)
+	news := b.hold(EvPacket)
+	a.asleep, b.asleep = true, false
+	b.attach()
+	b.alone()
+	b.inbox = append(b.inbox, news...)
+	b.alone()
+	if s := b.r.State(0); s.Disk != state.Negotiating || s.Peer != state.Secondary {
+		t.Errorf("%v, by what a had said before", s)
+	}
+	a.asleep = false
+	p.tick(30)
+	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
+}
