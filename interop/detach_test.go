@@ -30,7 +30,7 @@ func TestDetachUnderLoad(t *testing.T) {
 	}
 	t.Run("kernel Primary", func(t *testing.T) {
 		k, p := established(t, brisk())
-		k.allowed = []string{upgraded}
+		k.allowed = []string{upgraded, "my Disk seems to have failed"} // says the kernel of a write that is done when it has let its disk go
 		k.sh("drbdadm primary r0")
 		stop := k.keepWriting()
 		turns(k, p)

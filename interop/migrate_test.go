@@ -51,7 +51,8 @@ func (c *aoeClient) stray(block int) {
 func (c *aoeClient) guest(books string, event func()) string {
 	c.t.Helper()
 	c.sh(fmt.Sprintf("rm -f /tmp/books; [ -z '%s' ] || echo '%s' >/tmp/books", books, books))
-	c.sh(fmt.Sprintf("/tmp/ledger -dev %s -blocks 500 -workers 4 -books /tmp/books >/tmp/ledger.out & echo $! >/tmp/ledger.pid", c.device))
+	c.sh(fmt.Sprintf("rm -f /tmp/ledger.ready; /tmp/ledger -dev %s -blocks 500 -workers 4 -books /tmp/books >/tmp/ledger.out & echo $! >/tmp/ledger.pid", c.device))
+	c.ready() // before that it does not know what a signal means
 	event()
 	out := c.sh("sleep 0.5; kill $(cat /tmp/ledger.pid); for i in $(seq 300); do kill -0 $(cat /tmp/ledger.pid) 2>/dev/null || break; sleep 0.1; done; cat /tmp/ledger.out")
 	if !strings.Contains(out, `"Error":""`) {

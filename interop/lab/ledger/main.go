@@ -82,6 +82,8 @@ const settled = 200
 const coldPace = 10 * time.Millisecond
 
 func run(dev string, workers, blocks, first int, limit time.Duration, warm, cold uint64, ready, books string) (r result, err error) {
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
 	fd, err := unix.Open(dev, unix.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return r, fmt.Errorf("open %s: %w", dev, err)
@@ -96,8 +98,6 @@ func run(dev string, workers, blocks, first int, limit time.Duration, warm, cold
 			return r, err
 		}
 	}
-	sig := make(chan os.Signal, 1)
-	signal.Notify(sig, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
 	go l.follow(sig, limit)
 	l.all(workers, l.ledger.Next)
 	written, read, stall, slowest := l.ledger.Written, l.ledger.Read, l.stall, l.ledger.Slowest
