@@ -34,6 +34,13 @@ func (b *Bitmap) ExtentWeight(extent uint32) uint32 {
 	return w.count(lo, lo+ExtentBits)
 }
 
+// BitsFor returns the number of bits for a device of that many sectors: the last
+// block may be shorter than the others.
+func BitsFor(sectors uint64) uint64 {
+	_, last := SectorsOut(0, sectors)
+	return last
+}
+
 // SectorsOut returns the bits [first, last) touched by a range of sectors: it
 // is rounded outwards. These are the bits to set when the range may differ.
 func SectorsOut(sector, sectors uint64) (first, last uint64) {

@@ -68,6 +68,14 @@ func TestSectorsInIsInsideSectorsOut(t *testing.T) {
 	}
 }
 
+func TestBitsFor(t *testing.T) {
+	for sectors, want := range map[uint64]uint64{0: 0, 1: 1, 7: 1, 8: 1, 9: 2, 16: 2, 1 << 41: MaxBits, ^uint64(0): 1 << 61} {
+		if got := BitsFor(sectors); got != want {
+			t.Errorf("BitsFor(%d) = %d, want %d", sectors, got, want)
+		}
+	}
+}
+
 func TestExtents(t *testing.T) {
 	b := New(10*ExtentBits + 5)
 	if b.Extents() != 11 || ExtentOf(ExtentBits) != 1 || ExtentOf(ExtentBits-1) != 0 {

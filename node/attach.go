@@ -209,11 +209,10 @@ type allocator interface {
 // readBitmap reads the bitmap of a volume of size sectors. Holes of a sparse file
 // are skipped, and pages of zeroes cost no memory.
 func readBitmap(d block.Device, l metadata.Layout, size uint64) (*bitmap.Bitmap, error) {
-	nbits := (size + 7) / 8
 	if need := metadata.BitmapBytes(size); need > l.BitmapSectors*block.SectorSize {
 		return nil, fmt.Errorf("bitmap of %d bytes for %d sectors, there is room for %d", need, size, l.BitmapSectors*block.SectorSize)
 	}
-	bm := bitmap.New(nbits)
+	bm := bitmap.New(bitmap.BitsFor(size))
 	holes, _ := d.(allocator)
 	buf := buffer.Get(bitmapChunk)
 	defer buffer.Put(buf)

@@ -63,7 +63,7 @@ func (v *volume) checksummed(i uint32, digest []byte) {
 	switch {
 	case !ok || p.orphan || s.owner != p.owner || !r.conn.established(): // the resync it belonged to is over
 	case p.failed:
-		v.rs.failed += bitsFor(s.sectors())
+		v.rs.failed += bitmap.BitsFor(s.sectors())
 		v.rs.rate.answered += s.sectors()
 		v.settleRequest(s)
 	default:
@@ -91,7 +91,7 @@ func (v *volume) decodeRead(ev *Event) (q wire.BlockRequest, digest []byte, ok b
 // inSyncAlready tells the target that its blocks are as they should be.
 func (v *volume) inSyncAlready(p *peerReq) {
 	v.markIn(p.sector, p.sectors())
-	v.rs.same += bitsFor(p.sectors())
+	v.rs.same += bitmap.BitsFor(p.sectors())
 	v.sendAck(wire.CmdRSIsInSync, p.sector, p.blockID, p.size)
 	v.sourceEnd()
 }

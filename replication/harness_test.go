@@ -140,7 +140,7 @@ func (n *testNode) attach() {
 	}
 	a := &Attach{Superblock: sb, Layout: n.layout, BackingSectors: n.sectors, Discard: n.thin}
 	if sb.LASizeSectors > 0 {
-		a.Bitmap = bitmap.New(bitsFor(sb.LASizeSectors))
+		a.Bitmap = bitmap.New(bitmap.BitsFor(sb.LASizeSectors))
 		for p := range a.Bitmap.Pages() {
 			if data := n.pages[n.layout.Bitmap+uint64(p)*8]; data != nil {
 				if err := a.Bitmap.LoadPage(p, data[:min(len(data), int(a.Bitmap.Words()*8)-int(p)*4096)]); err != nil {

@@ -196,7 +196,7 @@ func (v *volume) resizeStep() {
 	}
 	switch {
 	case z.stage == resizeTrimming && v.metaAtRest():
-		d.bm.Resize(bitsFor(z.size), false)
+		d.bm.Resize(bitmap.BitsFor(z.size), false)
 		v.writePages()
 		v.resized()
 	case z.stage == resizeDraining && v.st.Conn > state.Connected: // a late attach came first
@@ -312,9 +312,9 @@ func (v *volume) adoptSize() {
 // of a block that was incomplete.
 func (v *volume) growBitmap(from, to uint64, dirty bool) {
 	bm := v.disk.bm
-	bm.Resize(bitsFor(to), dirty)
+	bm.Resize(bitmap.BitsFor(to), dirty)
 	if dirty {
-		bm.SetRange(from/bitmap.SectorsPerBit, bitsFor(to))
+		bm.SetRange(from/bitmap.SectorsPerBit, bitmap.BitsFor(to))
 	}
 	bm.MarkAllDirty()
 }
@@ -335,7 +335,7 @@ func (v *volume) sizeDurable() {
 	if z.stage != resizeSealing || v.disk == nil || v.disk.failed {
 		return
 	}
-	if bitsFor(z.size) < v.disk.bm.Bits() {
+	if bitmap.BitsFor(z.size) < v.disk.bm.Bits() {
 		z.stage = resizeTrimming
 		v.r.restless = true
 		return

@@ -14,7 +14,7 @@ func (p *pair) sized(t *testing.T, want uint64) {
 	t.Helper()
 	for _, n := range p.nodes {
 		v := n.r.vols[0]
-		if v.size != want || v.disk.sb.LASizeSectors != want || v.disk.bm.Bits() != bitsFor(want) {
+		if v.size != want || v.disk.sb.LASizeSectors != want || v.disk.bm.Bits() != bitmap.BitsFor(want) {
 			t.Fatalf("%s: size %d, on disk %d, bitmap of %d bits, want %d\n%s", n.name, v.size, v.disk.sb.LASizeSectors, v.disk.bm.Bits(), want, p.take())
 		}
 		var sb metadata.Superblock
@@ -458,9 +458,9 @@ func TestGrowBitmapTail(t *testing.T) {
 	a, _ := establish(t, p)
 	v := a.r.vols[0]
 	from := v.size - 3
-	v.disk.bm.Resize(bitsFor(from), false)
+	v.disk.bm.Resize(bitmap.BitsFor(from), false)
 	v.growBitmap(from, v.size, true)
-	if bit := from / bitmap.SectorsPerBit; !v.disk.bm.Test(bit) || v.disk.bm.Weight() != bitsFor(v.size)-bit {
+	if bit := from / bitmap.SectorsPerBit; !v.disk.bm.Test(bit) || v.disk.bm.Weight() != bitmap.BitsFor(v.size)-bit {
 		t.Fatalf("%d bits set", v.disk.bm.Weight())
 	}
 }

@@ -183,7 +183,7 @@ func (v *volume) skipBusy(bit uint64) uint64 {
 		for _, list := range [...][]span{v.rs.busy, v.active, v.rs.writing} {
 			for i := range list {
 				if s := &list[i]; s.overlaps(bit*bitmap.SectorsPerBit, (bit+1)*bitmap.SectorsPerBit) {
-					bit = bitsFor(s.end)
+					bit = bitmap.BitsFor(s.end)
 				}
 			}
 		}
@@ -243,7 +243,7 @@ func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
 // settleRequest forgets a request.
 func (v *volume) settleRequest(s span) {
 	v.rs.reqs = without(v.rs.reqs, s.owner)
-	v.rs.asked -= bitsFor(s.sectors())
+	v.rs.asked -= bitmap.BitsFor(s.sectors())
 	v.rs.busy = without(v.rs.busy, s.owner)
 	v.r.restless = true
 }
@@ -325,7 +325,7 @@ func (v *volume) resyncWritten(i uint32) {
 	case !ok: // the resync it belonged to is over
 	case p.failed:
 		v.sendAck(wire.CmdNegAck, p.sector, wire.ResyncID, p.size)
-		v.rs.failed += bitsFor(s.sectors())
+		v.rs.failed += bitmap.BitsFor(s.sectors())
 		v.settleRequest(s)
 	default:
 		v.rs.written = append(v.rs.written, s)
@@ -385,11 +385,11 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 		return false
 	}
 	if cmd == wire.CmdRSIsInSync {
-		v.rs.same += bitsFor(s.sectors())
+		v.rs.same += bitmap.BitsFor(s.sectors())
 		v.markIn(s.start, s.sectors())
 	}
 	if cmd == wire.CmdNegRSDReply {
-		v.rs.failed += bitsFor(s.sectors())
+		v.rs.failed += bitmap.BitsFor(s.sectors())
 	}
 	v.rs.rate.answered += s.sectors()
 	v.settleRequest(s)

@@ -3,6 +3,7 @@ package replication
 import (
 	"bytes"
 
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -76,7 +77,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 	switch {
 	case p.orphan || !r.conn.established():
 	case p.failed:
-		v.rs.failed += bitsFor(p.sectors())
+		v.rs.failed += bitmap.BitsFor(p.sectors())
 		v.sendAck(wire.CmdNegRSDReply, p.sector, p.blockID, p.size)
 	case !v.st.Conn.ResyncSource() && !v.endedFirst():
 	case p.digest != nil && bytes.Equal(p.digest, ev.Body):
@@ -114,7 +115,7 @@ func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
 		if ok {
 			v.markIn(p.Sector, uint64(p.Size)>>9)
 		} else {
-			v.rs.failed += bitsFor(end - p.Sector)
+			v.rs.failed += bitmap.BitsFor(end - p.Sector)
 		}
 		v.sourceEnd()
 		return true

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
@@ -104,8 +105,8 @@ func (v *volume) resize(size uint64, resync bool) {
 		d.sb.Flags |= metadata.FullSync
 		v.growBitmap(last, size, resync)
 		v.afterPages(clearFullSync, 0)
-	case bitsFor(size) < d.bm.Bits():
-		d.bm.Resize(bitsFor(size), false)
+	case bitmap.BitsFor(size) < d.bm.Bits():
+		d.bm.Resize(bitmap.BitsFor(size), false)
 		v.writePages()
 	}
 	if d.sb.LASizeSectors != size {

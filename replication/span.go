@@ -1,7 +1,5 @@
 package replication
 
-import "github.com/replblk/replblk/bitmap"
-
 // span is a range of sectors that something is busy with.
 type span struct {
 	start, end uint64 // sectors, end exclusive
@@ -33,10 +31,4 @@ func without(list []span, owner uint32) []span {
 		}
 	}
 	return list
-}
-
-// bitsFor returns how many blocks of the bitmap a number of sectors takes: as many as begin
-// in them.
-func bitsFor(sectors uint64) uint64 {
-	return (sectors + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit
 }

@@ -62,7 +62,7 @@ func (v *volume) startVerify(c command) {
 		v.r.later(c) // the peer would take no size meanwhile, and call a write to new space a breach
 		return
 	}
-	start, stop := c.Start/bitmap.SectorsPerBit, bitsFor(v.size)
+	start, stop := c.Start/bitmap.SectorsPerBit, bitmap.BitsFor(v.size)
 	if c.Resume {
 		start = v.verify.resume
 		if start >= stop {
@@ -70,7 +70,7 @@ func (v *volume) startVerify(c command) {
 		}
 	}
 	if c.Stop != 0 {
-		stop = min(stop, bitsFor(c.Stop))
+		stop = min(stop, bitmap.BitsFor(c.Stop))
 	}
 	switch {
 	case v.st.Conn < state.Connected:
@@ -123,7 +123,7 @@ func (v *volume) verifyChanged(old state.Conn) {
 		}
 		y.cursor = 0
 		if v.r.session().Version < 90 { // later it begins where the first request says
-			y.total = bitsFor(v.size)
+			y.total = bitmap.BitsFor(v.size)
 			y.left = y.total
 		}
 		return

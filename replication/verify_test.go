@@ -61,7 +61,7 @@ func (p *pair) finished(t *testing.T, found uint64) {
 func TestVerifyFindsExactlyWhatDiffers(t *testing.T) {
 	size := func(p *pair) uint64 { return p.nodes[0].r.vols[0].size }
 	for who := range 2 {
-		last := bitsFor(testSectors) // beyond the end: the last block there is
+		last := bitmap.BitsFor(testSectors) // beyond the end: the last block there is
 		blocks := []uint64{0, 1, 2047, 4096, 4097, last}
 		p, a, b := verified(t, blocks...)
 		token := p.nodes[who].admin(Admin{Kind: AdminVerify})
@@ -167,7 +167,7 @@ func TestVerifyPausesAndStops(t *testing.T) {
 	}
 	a.admin(Admin{Kind: AdminVerify, Resume: true})
 	p.settle()
-	if got := a.r.Status().Volumes[0].Verify; got.Total != bitsFor(a.r.vols[0].size)-s.Resume/bitmap.SectorsPerBit {
+	if got := a.r.Status().Volumes[0].Verify; got.Total != bitmap.BitsFor(a.r.vols[0].size)-s.Resume/bitmap.SectorsPerBit {
 		t.Errorf("resumed at %d: %+v", s.Resume, got)
 	}
 	for range 30 {

@@ -38,7 +38,7 @@ func (v *volume) sumRequested(ev *Event) bool {
 	y := &v.verify
 	if y.total == 0 { // this is where the run begins
 		y.cursor = q.Sector / bitmap.SectorsPerBit
-		y.total = bitsFor(v.size) - y.cursor
+		y.total = bitmap.BitsFor(v.size) - y.cursor
 		y.left = y.total
 		v.r.note(v, NoteVerifyStart).Sector = q.Sector
 	}

@@ -177,7 +177,7 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 	if sb.LASizeSectors == 0 {
 		return at, nil
 	}
-	at.Bitmap = bitmap.New((sb.LASizeSectors + bitmap.SectorsPerBit - 1) / bitmap.SectorsPerBit)
+	at.Bitmap = bitmap.New(bitmap.BitsFor(sb.LASizeSectors))
 	for p := range at.Bitmap.Pages() {
 		if err := at.Bitmap.LoadPage(p, bytesOf(t.n.dev.meta.cur, nil, t.n.layout.Bitmap+uint64(p)*8, 8)); err != nil {
 			return nil, err
