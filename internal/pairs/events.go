@@ -33,14 +33,18 @@ var (
 	opNames    = [...]string{"", "read", "write", "flush", "discard", "zeroes"}
 	adminNames = [...]string{"", "connect", "disconnect", "primary", "secondary", "detach", "invalidate", "invalidate-remote", "outdate", "pause-sync",
 		"resume-sync", "new-current-uuid", "suspend-io", "resume-io", "adjust", "verify", "stop-verify", "repair", "resize"}
-	packets = [...]wire.Command{wire.CmdData, wire.CmdDataReply, wire.CmdRSDataReply, wire.CmdBarrier, wire.CmdBitmap, wire.CmdUnplugRemote,
-		wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdSyncParam, wire.CmdProtocol, wire.CmdUUIDs, wire.CmdSizes, wire.CmdState, wire.CmdSyncUUID,
-		wire.CmdAuthChallenge, wire.CmdAuthResponse, wire.CmdStateChgReq, wire.CmdPing, wire.CmdPingAck, wire.CmdRecvAck, wire.CmdWriteAck,
-		wire.CmdRSWriteAck, wire.CmdSuperseded, wire.CmdNegAck, wire.CmdNegDReply, wire.CmdNegRSDReply, wire.CmdBarrierAck, wire.CmdStateChgReply,
-		wire.CmdOVRequest, wire.CmdOVReply, wire.CmdOVResult, wire.CmdCsumRSRequest, wire.CmdRSIsInSync, wire.CmdSyncParam89,
-		wire.CmdCompressedBitmap, wire.CmdDelayProbe, wire.CmdOutOfSync, wire.CmdRSCancel, wire.CmdConnStChgReq, wire.CmdConnStChgReply,
-		wire.CmdRetryWrite, wire.CmdProtocolUpdate, wire.CmdTrim, wire.CmdRSThinReq, wire.CmdRSDeallocated, wire.CmdZeroes, wire.CmdConnectionFeatures}
 )
+
+// packets returns the commands that a core handles, in the order of their numbers. The driver
+// keeps those that only say which socket it is.
+func packets() (list []wire.Command) {
+	for c := range 1 << 16 {
+		if cmd := wire.Command(c); cmd.Sockets() != 0 && cmd != wire.CmdInitialMeta && cmd != wire.CmdInitialData {
+			list = append(list, cmd)
+		}
+	}
+	return list
+}
 
 // Event is what a core was given, as far as it is recorded: a number below Events().
 type Event int
@@ -72,7 +76,7 @@ func init() {
 				add(description{k, uint16(op), false, opNames[op]})
 			}
 		case Packet:
-			for _, cmd := range packets {
+			for _, cmd := range packets() {
 				add(description{k, uint16(cmd), false, cmd.String()})
 			}
 		case Admin:
