@@ -124,21 +124,3 @@ func (v *vector) call(trap, fd uintptr, first, n int) (int, syscall.Errno) {
 		}
 	}
 }
-
-// ifreq is struct ifreq of netdevice(7). x/sys has one, without the hardware
-// address.
-//
-//	offset  size  field
-//	     0    16  name, ends with a zero
-//	    16    24  by request: int32, or a sockaddr with the address at 18
-type ifreq struct {
-	name [unix.IFNAMSIZ]byte
-	data [24]byte
-}
-
-func (r *ifreq) ioctl(fd, req uintptr) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, req, uintptr(unsafe.Pointer(r))); errno != 0 {
-		return errno
-	}
-	return nil
-}
