@@ -23,7 +23,7 @@ const (
 	needs101   verdict = -1101 // the rule that matches needs protocol 101
 )
 
-// full doubles a bitmap verdict.
+// full says whether every block must be copied, and not those of the bitmaps.
 func (v verdict) full() bool { return v == sourceFull || v == targetFull }
 
 // contradicts says whether two nodes that come to these verdicts, each from its own point
@@ -156,14 +156,19 @@ const (
 	ruleOutdated = 44
 )
 
+// bitmapUUID says whether either node tracks its bitmap against an older generation. Rules 42 to
+// 44 say nothing then: the end of a resync may have been missed, and the equal generations say
+// less than they seem to.
+func bitmapUUID(self, peer generations) bool {
+	return self.UUIDs.Bitmap() != 0 || peer.UUIDs.Bitmap() != 0
+}
+
 // survivor decides between a Primary that has crashed and a node that was in sync with it
 // and has run ever since: the crashed one may have lost what it had acknowledged and not
-// flushed, the other one has it (reliability specification 4.7). It holds where neither
-// tracks a bitmap against an older generation, for then the end of a resync may have been
-// missed and the equal generations say less than they seem to.
+// flushed, the other one has it (reliability specification 4.7).
 func survivor(self, peer generations) verdict {
 	switch {
-	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.kept == peer.kept:
+	case bitmapUUID(self, peer) || self.kept == peer.kept:
 		return noSync
 	case self.kept && !self.crashed && peer.crashed:
 		return source
@@ -181,8 +186,7 @@ func survivor(self, peer generations) verdict {
 // Primary may have lost it with its power.
 func notOutdated(self, peer generations) verdict {
 	switch {
-	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || !self.crashed || !peer.crashed ||
-		self.outdated == peer.outdated:
+	case bitmapUUID(self, peer) || !self.crashed || !peer.crashed || self.outdated == peer.outdated:
 		return noSync
 	case self.outdated:
 		return target
@@ -199,7 +203,7 @@ func notOutdated(self, peer generations) verdict {
 // nobody knows which copy is right, and it waits for a Primary (freshSpace).
 func marks(self, peer generations) verdict {
 	switch {
-	case self.UUIDs[metadata.SlotBitmap] != 0 || peer.UUIDs[metadata.SlotBitmap] != 0 || self.marked == 0 && peer.marked == 0,
+	case bitmapUUID(self, peer) || self.marked == 0 && peer.marked == 0,
 		self.primary && peer.primary,
 		!self.primary && !peer.primary && self.marked > 0 && peer.marked > 0:
 		return noSync

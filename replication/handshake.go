@@ -348,10 +348,17 @@ func (v *volume) generations(peerRole state.Role, myDisk, peerDisk state.Disk) (
 	}
 	self.kept, peer.kept = v.announcedKept, u.flags&flagKept != 0
 	self.outdated, peer.outdated = v.announcedOutdated, u.flags&flagOutdated != 0
-	if myDisk > state.Inconsistent && peerDisk > state.Inconsistent {
-		self.marked, peer.marked = v.announced, u.bits
-	}
+	self.marked, peer.marked = v.marked(myDisk, peerDisk)
 	return self, peer
+}
+
+// marked returns how many blocks each node has announced as out of sync. An Inconsistent disk is
+// the target whatever is marked.
+func (v *volume) marked(myDisk, peerDisk state.Disk) (own, peer uint64) {
+	if myDisk <= state.Inconsistent || peerDisk <= state.Inconsistent {
+		return 0, 0
+	}
+	return v.announced, v.peerUUIDs.bits
 }
 
 // dryRun says whether either operator only wants to know what would happen.

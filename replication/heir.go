@@ -39,8 +39,7 @@ func (v *volume) heirPossible() bool {
 // heirOrNone ends the wait when the peer has told its new generation, or nothing it has counts.
 func (v *volume) heirOrNone() {
 	if v.heirless > 0 && (!v.heirPossible() || v.peerUUIDs.Bitmap() != 0) {
-		v.heirless = 0
-		v.thaw()
+		v.endHeirless()
 	}
 }
 
@@ -48,9 +47,14 @@ func (v *volume) heirOrNone() {
 // its new generation, and one that had not heard yet that a resync is over has another already.
 func (v *volume) heirTick() {
 	if v.heirless == 1 {
-		v.heirless = 0
-		v.thaw()
+		v.endHeirless()
 	} else if v.heirless > 0 {
 		v.heirless--
 	}
+}
+
+// endHeirless takes back what awaitHeir holds.
+func (v *volume) endHeirless() {
+	v.heirless = 0
+	v.thaw()
 }

@@ -97,9 +97,10 @@ func (v *volume) payLate(verdict state.Conn, peerRole state.Role, peerDisk state
 // debtForgotten says whether this node has marked blocks of which its peer knows nothing, while
 // both are Secondary: it was a suspended Primary, was demoted, and with its power it has
 // lost the knowledge that it owes a generation. What it has marked may have been answered, so
-// the peer must not be promoted without it. Two replblk nodes have rule 43 for it.
+// the peer must not be promoted without it. This is rule 43, for a peer that does not have it.
 func (v *volume) debtForgotten(peerRole state.Role, peerDisk state.Disk) bool {
-	own, peer := v.ownUUIDs(), &v.peerUUIDs
-	return v.st.Role == state.Secondary && peerRole == state.Secondary && peerDisk > state.Inconsistent && v.judgedDisk() > state.Inconsistent &&
-		v.announced > 0 && peer.bits == 0 && metadata.SameUUID(own.Current(), peer.Current()) && own.Bitmap() == 0 && peer.Bitmap() == 0
+	myDisk := v.judgedDisk()
+	self, peer := v.generations(peerRole, myDisk, peerDisk)
+	self.marked, peer.marked = v.marked(myDisk, peerDisk)
+	return v.st.Role == state.Secondary && peerRole == state.Secondary && marks(self, peer) == source
 }
