@@ -139,7 +139,7 @@ func (v *volume) stateArrived(p state.State) bool {
 		v.r.lose(state.NetworkFailure, NoteNone)
 		return true
 	}
-	if own.Conn >= state.Connected && own.PeerDisk == state.Diskless && v.disk != nil {
+	if own.Conn >= state.Connected && own.PeerDisk == state.Diskless {
 		v.takeStock() // it is judged now if the peer has attached a disk, and told afterwards
 	}
 	peerDisk, done := v.interpret(p)

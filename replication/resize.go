@@ -75,14 +75,10 @@ func (v *volume) resizeCommand(c command) {
 // peerResizes handles P_SIZES on an established connection: the peer's disk or size has
 // changed, or it wants to know ours.
 func (v *volume) peerResizes(p wire.Sizes) {
-	if v.asksFor(maskRole) { // it sees us in the new role, if it has agreed
-		v.sizesLater = &p
-		return
-	}
-	if p.Current != 0 {
+	if p.Current != 0 && !v.asksFor(maskRole) {
 		v.asked = false
 	}
-	if v.rz.stage != resizeNone || v.resyncDue() || v.asksCross(p) {
+	if v.sizesWait(p) {
 		v.sizesLater = &p
 		return
 	}
@@ -96,6 +92,17 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	}
 	v.startResize(resizing{answer: true, user: p.User, flags: p.Flags,
 		decided: p.Current != 0, source: v.sourceOfGrowth(), most: p.Current})
+}
+
+// sizesWait says whether P_SIZES of the peer are looked at later:
+//
+//   - A change of the size is in progress already; the next begins from its result.
+//   - A resync runs, or is about to. The peer takes no new size before it has ended.
+//   - The peer asks what it has been asked itself (asksCross).
+//   - The peer has been asked to agree to a new role. If it has, it saw this node in that role
+//     already when it decided whose new space is copied.
+func (v *volume) sizesWait(p wire.Sizes) bool {
+	return v.rz.stage != resizeNone || v.resyncDue() || v.asksCross(p) || v.asksFor(maskRole)
 }
 
 // asksCross says whether the peer asks for our size while it has still to answer the same
@@ -182,7 +189,7 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
-	if p := v.sizesLater; p != nil && z.stage == resizeNone && v.st.Conn == state.Connected && !v.resyncDue() && !v.asksCross(*p) && !v.asksFor(maskRole) && v.disk != nil && !v.disk.failed {
+	if p := v.sizesLater; p != nil && v.st.Conn == state.Connected && v.disk != nil && !v.disk.failed && !v.sizesWait(*p) {
 		v.sizesLater = nil
 		v.peerResizes(*p)
 	}

@@ -61,17 +61,21 @@ func (v *volume) sendSizesAs(current uint64, flags wire.SizesFlags) {
 	v.r.sendVariable(wire.CmdSizes, v.num, p.AppendTo)
 }
 
-// sendUUIDs sends the own generations. Without a disk there are none to tell.
+// sendUUIDs sends the own generations.
 func (v *volume) sendUUIDs(flags uint64) {
-	if v.disk == nil || !v.r.canSend() {
-		return
-	}
 	v.takeStock()
 	v.sendStock(flags)
 }
 
-// takeStock decides what the next P_UUIDS says of this copy beside its generations.
+// hasStock says whether there is a P_UUIDS to send: without a disk there are no generations.
+func (v *volume) hasStock() bool { return v.disk != nil && v.r.canSend() }
+
+// takeStock decides what the next P_UUIDS says of this copy beside its generations. The verdict
+// of a handshake is based on that, at both ends.
 func (v *volume) takeStock() {
+	if !v.hasStock() {
+		return
+	}
 	v.announced = v.disk.bm.Weight()
 	v.announcedKept = v.survives()
 	v.announcedOutdated = v.judgedDisk() == state.Outdated && v.r.session().Features.Has(wire.FeatureSurvivor)
@@ -79,7 +83,7 @@ func (v *volume) takeStock() {
 
 // sendStock sends P_UUIDS as takeStock has decided.
 func (v *volume) sendStock(flags uint64) {
-	if v.disk == nil || !v.r.canSend() {
+	if !v.hasStock() {
 		return
 	}
 	if v.r.conn.discardMyData {
