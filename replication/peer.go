@@ -57,6 +57,7 @@ func (p *peerReq) overlaps(v *volume, start, end uint64) bool {
 // peerEpoch is a set of the peer's writes between two barriers.
 type peerEpoch struct {
 	number uint32 // of this epoch, counted here
+	handle uint32 // of the barrier that closed it
 	count  uint32 // writes in it
 	active uint32 // writes not yet done
 	held   uint32 // own writes for which others of the peer were refused, not yet done
@@ -70,7 +71,6 @@ type peerSide struct {
 
 	arriving peerEpoch   // the epoch to which the next P_DATA belongs
 	epochs   []peerEpoch // closed by a barrier, not confirmed yet, in order
-	handles  []uint32    // their barrier handles
 	queue    []uint32    // writes that wait: for a barrier to be confirmed, or for an overlapping request
 	flushing int         // flushes for the oldest closed epoch that have not returned
 }
@@ -97,7 +97,7 @@ func (t *peerSide) busy() bool { return t.used > 0 || t.flushing > 0 }
 
 // reset forgets the epochs of an old connection.
 func (t *peerSide) reset() {
-	t.arriving, t.epochs, t.handles, t.queue = peerEpoch{}, nil, nil, nil
+	t.arriving, t.epochs, t.queue = peerEpoch{}, nil, nil
 }
 
 // drop ends the peer's requests when its connection is gone: writes that have arrived are
@@ -116,7 +116,7 @@ func (t *peerSide) drop(r *Resource) {
 	for i := range t.list {
 		t.list[i].orphan = t.list[i].kind != peerFree
 	}
-	t.epochs, t.handles = nil, nil
+	t.epochs = nil
 	r.retryPeer()
 }
 

@@ -7,17 +7,13 @@ import (
 
 // epochWriteDone counts a finished write, and confirms its epoch when it was the last.
 func (r *Resource) epochWriteDone(number uint32) {
-	t := &r.peer
-	if number == t.arriving.number {
-		t.arriving.active--
-		return
+	e := r.peer.epoch(number)
+	if e != nil {
+		e.active--
 	}
-	for i := range t.epochs {
-		if t.epochs[i].number == number {
-			t.epochs[i].active--
-		}
+	if e != &r.peer.arriving {
+		r.confirmEpoch()
 	}
-	r.confirmEpoch()
 }
 
 // peerBarrier closes the epoch that is arriving. What comes after it waits until it
@@ -27,8 +23,8 @@ func (r *Resource) peerBarrier(handle uint32) {
 	if t.arriving.count == 0 {
 		return // a kernel never sends such a barrier; it gets no answer
 	}
+	t.arriving.handle = handle
 	t.epochs = append(t.epochs, t.arriving)
-	t.handles = append(t.handles, handle)
 	t.arriving = peerEpoch{number: t.arriving.number + 1}
 	r.confirmEpoch()
 }
@@ -80,11 +76,11 @@ func (r *Resource) barrierFlushed(v *volume, err DiskError) {
 // ackBarrier confirms the oldest epoch and starts what waited behind it.
 func (r *Resource) ackBarrier() {
 	t := &r.peer
-	e, handle := t.epochs[0], t.handles[0]
-	t.epochs, t.handles = t.epochs[1:], t.handles[1:]
+	e := t.epochs[0]
+	t.epochs = t.epochs[1:]
 	if r.conn.established() {
 		off := r.open(wire.CmdBarrierAck, 0, wire.BarrierAckSize)
-		r.fx.Buf = (&wire.BarrierAck{Handle: handle, Count: e.count}).AppendTo(r.fx.Buf)
+		r.fx.Buf = (&wire.BarrierAck{Handle: e.handle, Count: e.count}).AppendTo(r.fx.Buf)
 		r.close(MetaSocket, off)
 	}
 	r.retryPeer()

@@ -137,9 +137,7 @@ func (r *Resource) uncount(number, held uint32) {
 	e.active--
 	e.held += held
 	if e.count == 0 && e != &t.arriving {
-		k := slices.IndexFunc(t.epochs, func(x peerEpoch) bool { return x.number == number })
-		t.epochs = slices.Delete(t.epochs, k, k+1)
-		t.handles = slices.Delete(t.handles, k, k+1)
+		t.epochs = slices.DeleteFunc(t.epochs, func(x peerEpoch) bool { return x.number == number })
 	}
 	r.restless = true
 	r.confirmEpoch()
