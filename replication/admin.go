@@ -193,17 +193,17 @@ func (v *volume) tryPromote(c *command) bool {
 		v.r.later(*c) // both nodes look at the roles to see whose new space is copied
 		return false
 	}
-	mask, val := maskRole, state.Word(state.Primary)
+	mask, val := state.MaskRole, state.State{Role: state.Primary}.Word()
 	_, result := v.check(v.st.Apply(mask, val))
 	if result == state.NoUpToDateDisk && c.Force && v.st.Disk >= state.Inconsistent && v.st.Disk <= state.Consistent {
-		mask, val = mask|maskDisk, val|state.Word(state.UpToDate)<<9
+		mask, val = mask|state.MaskDisk, val|state.State{Disk: state.UpToDate}.Word()
 		c.forced = true
 	}
 	if result == state.NoUpToDateDisk && c.peerOut && v.st.Disk == state.Consistent {
-		mask, val = mask|maskDisk, val|state.Word(state.UpToDate)<<9
+		mask, val = mask|state.MaskDisk, val|state.State{Disk: state.UpToDate}.Word()
 	}
 	if result == state.PrimaryNeedsOutdatedPeer && c.fenced && c.Force {
-		mask, val = mask|state.MaskPeerDisk, val|state.Word(state.Outdated)<<13
+		mask, val = mask|state.MaskPeerDisk, val|state.State{PeerDisk: state.Outdated}.Word()
 	}
 	result, pending := v.propose(mask, val, *c)
 	if pending {
@@ -408,7 +408,7 @@ func (v *volume) detach(c command) {
 		v.r.reply(c.Token, state.NoUpToDateDisk)
 		return
 	}
-	result, pending := v.propose(maskDisk, state.Word(state.Failed)<<9, c)
+	result, pending := v.propose(state.MaskDisk, state.State{Disk: state.Failed}.Word(), c)
 	switch {
 	case pending:
 	case !result.OK():
@@ -441,7 +441,7 @@ func (v *volume) invalidate(c command, conn state.Conn) {
 		v.invalidateAlone(c, conn)
 		return
 	}
-	result, pending := v.propose(maskConn, state.Word(conn)<<4, c)
+	result, pending := v.propose(state.MaskConn, state.State{Conn: conn}.Word(), c)
 	if !pending {
 		v.r.finish(c, result)
 	}

@@ -13,13 +13,6 @@ type change struct {
 	cmd       command // what to go on with when the peer has answered
 }
 
-// Masks of the state word.
-const (
-	maskRole = state.Word(3)
-	maskConn = state.Word(0x1f0)
-	maskDisk = state.Word(0x1e00)
-)
-
 // propose makes a state change, with the peer's consent where it is needed. It
 // returns the result, or pending if the answer will come later; then the command
 // is resumed.
@@ -168,7 +161,7 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 			return false
 		}
 		_, result := v.check(want)
-		if !result.OK() && (result != state.LowerThanOutdated || mask&maskDisk == 0) {
+		if !result.OK() && (result != state.LowerThanOutdated || mask&state.MaskDisk == 0) {
 			r.sendChangeReply(reply, 0, result)
 			return true
 		}

@@ -41,7 +41,7 @@ func (r *Resource) disconnect(c command) {
 func (r *Resource) requestDisconnect(c command) {
 	c.asked = true
 	c.peerPrimary = r.vols[0].st.Peer == state.Primary
-	mask, val := maskConn, state.Word(state.Disconnecting)<<4
+	mask, val := state.MaskConn, state.State{Conn: state.Disconnecting}.Word()
 	for _, v := range r.vols {
 		if _, result := v.check(v.st.Apply(mask, val)); result == state.PrimaryNeedsOutdatedPeer && c.outdates == outdatesNobody {
 			c.outdates = outdatesPeer
@@ -49,9 +49,9 @@ func (r *Resource) requestDisconnect(c command) {
 	}
 	switch c.outdates {
 	case outdatesPeer:
-		mask, val = mask|state.MaskPeerDisk, val|state.Word(state.Outdated)<<13
+		mask, val = mask|state.MaskPeerDisk, val|state.State{PeerDisk: state.Outdated}.Word()
 	case outdatesSelf:
-		mask, val = mask|maskDisk, val|state.Word(state.Outdated)<<9
+		mask, val = mask|state.MaskDisk, val|state.State{Disk: state.Outdated}.Word()
 	default:
 	}
 	r.change = &change{mask: mask, val: val, cmd: c}

@@ -216,7 +216,7 @@ func (v *volume) syncUUIDArrived(uuid uint64) bool {
 
 // asksToBeTarget says whether an invalidate of ours waits for the peer's answer.
 func (v *volume) asksToBeTarget() bool {
-	return v.asksFor(maskConn) && v.r.change.val&maskConn == state.Word(state.StartingSyncT)<<4
+	return v.asksFor(state.MaskConn) && v.r.change.val.State().Conn == state.StartingSyncT
 }
 
 // becomeTarget starts the resync.

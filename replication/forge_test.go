@@ -95,7 +95,7 @@ func (x *attack) body(cmd wire.Command) []byte {
 	case wire.CmdState:
 		return (&wire.StateWord{State: x.word()}).AppendTo(nil)
 	case wire.CmdStateChgReq, wire.CmdConnStChgReq:
-		mask := []state.Word{maskRole, maskConn, maskDisk, maskConn | maskDisk, maskRole << 2, state.MaskPeerDisk, ^state.Word(0)}
+		mask := []state.Word{state.MaskRole, state.MaskConn, state.MaskDisk, state.MaskConn | state.MaskDisk, state.MaskPeer, state.MaskPeerDisk, ^state.Word(0)}
 		return (&wire.StateChangeRequest{Mask: mask[x.byte()%len(mask)], Value: x.word()}).AppendTo(nil)
 	case wire.CmdStateChgReply, wire.CmdConnStChgReply:
 		return (&wire.StateChangeReply{Result: state.Result(int8(x.byte()))}).AppendTo(nil)

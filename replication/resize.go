@@ -55,7 +55,7 @@ func (v *volume) resizeCommand(c command) {
 		v.r.reply(c.Token, state.ResizeDuringResync)
 	case s.Role != state.Primary && s.Peer != state.Primary:
 		v.r.reply(c.Token, state.ResizeNeedsPrimary)
-	case v.sizeInDoubt() || v.asksFor(maskConn|maskRole) || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
+	case v.sizeInDoubt() || v.asksFor(state.MaskConn|state.MaskRole) || s.Conn < state.Connected && v.r.conn.phase != phaseDown:
 		// No size may change between P_SIZES and the end of the handshake, nor when the peer has
 		// maybe agreed to a resync or a verify already, for it takes no size then; nor to a role,
 		// which says whose new space is copied.
@@ -75,7 +75,7 @@ func (v *volume) resizeCommand(c command) {
 // peerResizes handles P_SIZES on an established connection: the peer's disk or size has
 // changed, or it wants to know ours.
 func (v *volume) peerResizes(p wire.Sizes) {
-	if p.Current != 0 && !v.asksFor(maskRole) {
+	if p.Current != 0 && !v.asksFor(state.MaskRole) {
 		v.asked = false
 	}
 	if v.sizesWait(p) {
@@ -102,7 +102,7 @@ func (v *volume) peerResizes(p wire.Sizes) {
 //   - The peer has been asked to agree to a new role. If it has, it saw this node in that role
 //     already when it decided whose new space is copied.
 func (v *volume) sizesWait(p wire.Sizes) bool {
-	return v.rz.stage != resizeNone || v.resyncDue() || v.asksCross(p) || v.asksFor(maskRole)
+	return v.rz.stage != resizeNone || v.resyncDue() || v.asksCross(p) || v.asksFor(state.MaskRole)
 }
 
 // asksCross says whether the peer asks for our size while it has still to answer the same

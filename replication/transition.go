@@ -178,7 +178,9 @@ func (v *volume) afterConn(old, now state.State) {
 		outlived := connected && now.Disk < state.UpToDate && v.targetEnded()
 		v.leaveResync()
 		if outlived {
-			v.force(v.st.Apply(state.MaskPeerDisk, state.Word(state.UpToDate)<<13))
+			next := v.st
+			next.PeerDisk = state.UpToDate
+			v.force(next)
 		}
 	}
 }

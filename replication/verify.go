@@ -86,7 +86,7 @@ func (v *volume) startVerify(c command) {
 	if !v.st.Conn.Verify() {
 		v.verify.cursor, v.verify.stop = start, stop
 	}
-	result, pending := v.propose(maskConn, state.Word(state.VerifyS)<<4, c)
+	result, pending := v.propose(state.MaskConn, state.State{Conn: state.VerifyS}.Word(), c)
 	if !pending {
 		v.r.finish(c, result)
 	}
