@@ -67,10 +67,7 @@ func (v *volume) checksummed(i uint32, digest []byte) {
 		v.rs.rate.answered += s.sectors()
 		v.settleRequest(s)
 	default:
-		off := r.open(wire.CmdCsumRSRequest, v.num, wire.BlockRequestSize+uint32(len(digest)))
-		r.fx.Buf = (&wire.BlockRequest{Sector: p.sector, BlockID: wire.ResyncID, Size: p.size}).AppendTo(r.fx.Buf)
-		r.fx.Buf = append(r.fx.Buf, digest...)
-		r.close(DataSocket, off)
+		v.sendBlockRequest(wire.CmdCsumRSRequest, wire.BlockRequest{Sector: p.sector, BlockID: wire.ResyncID, Size: p.size}, digest)
 	}
 	r.dropPeer(i)
 }
@@ -100,13 +97,6 @@ func (v *volume) inSyncAlready(p *peerReq) {
 func (v *volume) thin(size uint32) bool {
 	return size != 0 && size == v.cfg.DiscardGranularity && size%bitmap.BlockSize == 0 && size <= v.r.conn.maxRequest &&
 		v.r.session().Features.Has(wire.FeatureThinResync) && v.disk != nil && v.disk.info.Discard
-}
-
-// sendDeallocated answers a thin request for a range without data.
-func (v *volume) sendDeallocated(p *peerReq) {
-	off := v.r.open(wire.CmdRSDeallocated, v.num, wire.BlockDescSize)
-	v.r.fx.Buf = (&wire.BlockDesc{Sector: p.sector, Size: p.size}).AppendTo(v.r.fx.Buf)
-	v.r.close(DataSocket, off)
 }
 
 // deallocated handles P_RS_DEALLOCATED: what was asked for has no data at the source. It

@@ -200,7 +200,7 @@ func (r *Resource) submit(id ioID) {
 			r.tl.closeEpoch(r)
 		}
 	} else if v.notes() && v.markOut(q.sector, q.sectors()) > 0 {
-		r.sendOutOfSync(v, q.sector, q.size)
+		v.sendBlockDesc(wire.CmdOutOfSync, q.sector, q.size)
 	}
 	if local {
 		q.localPending = true
@@ -260,9 +260,7 @@ func (r *Resource) startRead(id ioID) {
 		r.recut(id)
 	case remote:
 		q.netPending, q.remoteRead = true, true
-		off := r.open(wire.CmdDataRequest, v.num, wire.BlockRequestSize)
-		r.fx.Buf = (&wire.BlockRequest{Sector: q.sector, BlockID: r.ios.blockID(id), Size: q.size}).AppendTo(r.fx.Buf)
-		r.close(DataSocket, off)
+		v.sendBlockRequest(wire.CmdDataRequest, wire.BlockRequest{Sector: q.sector, BlockID: r.ios.blockID(id), Size: q.size}, nil)
 	default:
 		r.advance(id)
 	}

@@ -225,19 +225,12 @@ func (v *volume) requestBlocks(first, n uint64) {
 	if v.thin(size) {
 		cmd = wire.CmdRSThinReq
 	}
-	off := v.r.open(cmd, v.num, wire.BlockRequestSize)
-	v.r.fx.Buf = (&wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: size}).AppendTo(v.r.fx.Buf)
-	v.r.close(DataSocket, off)
+	v.sendBlockRequest(cmd, wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: size}, nil)
 }
 
 // requested finds an outstanding request by its range.
 func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
-	for _, s := range rs.reqs {
-		if s.start == sector && s.sectors() == uint64(size)>>9 {
-			return s, true
-		}
-	}
-	return span{}, false
+	return spanOf(rs.reqs, sector, size)
 }
 
 // settleRequest forgets a request.
@@ -342,13 +335,12 @@ func (v *volume) flushResync() {
 	if len(rs.flushing) > 0 || len(rs.written) == 0 || !v.writesLocally() {
 		return
 	}
-	if !v.cfg.DiskFlushes {
-		rs.flushing, rs.written = rs.written, rs.flushing
-		v.resyncDurable()
-		return
-	}
 	rs.flushing, rs.written = rs.written, rs.flushing
-	v.flushIO(classRSFlush, v.index())
+	if v.cfg.DiskFlushes {
+		v.flushIO(classRSFlush, v.index())
+	} else {
+		v.resyncDurable()
+	}
 }
 
 // resyncFlushed: the flush has returned. If the resync has been reset since, nothing is

@@ -84,7 +84,7 @@ func (v *volume) answerSyncRead(i uint32, ev *Event) {
 		v.inSyncAlready(p)
 	case p.thin && ev.Zero:
 		v.rs.unacked = append(v.rs.unacked, span{start: p.sector, end: p.end()})
-		v.sendDeallocated(p)
+		v.sendBlockDesc(wire.CmdRSDeallocated, p.sector, p.size)
 	default:
 		v.rs.unacked = append(v.rs.unacked, span{start: p.sector, end: p.end()})
 		r.sendReply(wire.CmdRSDataReply, p)

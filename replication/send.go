@@ -127,10 +127,20 @@ func (v *volume) sendStateOf(s state.State) {
 // canSend says whether parameters may be sent.
 func (r *Resource) canSend() bool { return r.conn.phase == phaseUp && !r.conn.closing }
 
-func (r *Resource) sendOutOfSync(v *volume, sector uint64, size uint32) {
-	off := r.open(wire.CmdOutOfSync, v.num, wire.BlockDescSize)
-	r.fx.Buf = (&wire.BlockDesc{Sector: sector, Size: size}).AppendTo(r.fx.Buf)
-	r.close(DataSocket, off)
+// sendBlockDesc sends a packet that names a range and nothing else.
+func (v *volume) sendBlockDesc(cmd wire.Command, sector uint64, size uint32) {
+	off := v.r.open(cmd, v.num, wire.BlockDescSize)
+	v.r.fx.Buf = (&wire.BlockDesc{Sector: sector, Size: size}).AppendTo(v.r.fx.Buf)
+	v.r.close(DataSocket, off)
+}
+
+// sendBlockRequest sends one of the packets that ask for the contents of a range, or answer
+// with their digest. What is asked for has the digest of what is here, if there is one.
+func (v *volume) sendBlockRequest(cmd wire.Command, p wire.BlockRequest, digest []byte) {
+	off := v.r.open(cmd, v.num, wire.BlockRequestSize+uint32(len(digest)))
+	v.r.fx.Buf = p.AppendTo(v.r.fx.Buf)
+	v.r.fx.Buf = append(v.r.fx.Buf, digest...)
+	v.r.close(DataSocket, off)
 }
 
 // sendData sends a packet with size bytes of device data, whose place the caller sets.

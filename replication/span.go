@@ -22,6 +22,16 @@ func overlapping(list []span, start, end uint64) bool {
 	return false
 }
 
+// spanOf returns the span of exactly size bytes from sector on.
+func spanOf(list []span, sector uint64, size uint32) (span, bool) {
+	for _, s := range list {
+		if s.start == sector && s.sectors() == uint64(size)>>9 {
+			return s, true
+		}
+	}
+	return span{}, false
+}
+
 // without removes the span of owner.
 func without(list []span, owner uint32) []span {
 	for i := range list {

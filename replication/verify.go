@@ -193,9 +193,7 @@ func (v *volume) verifyEmit() {
 		y.cursor++
 		y.locked = 0
 		rs.rate.spend(1)
-		off := v.r.open(wire.CmdOVRequest, v.num, wire.BlockRequestSize)
-		v.r.fx.Buf = (&wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: uint32((end - start) << 9)}).AppendTo(v.r.fx.Buf)
-		v.r.close(DataSocket, off)
+		v.sendBlockRequest(wire.CmdOVRequest, wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: uint32((end - start) << 9)}, nil)
 	}
 }
 

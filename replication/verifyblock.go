@@ -84,23 +84,10 @@ func (v *volume) summed(i uint32, digest []byte) {
 		digest = unreadable[:p.sum.Size()]
 	}
 	if !p.orphan && r.conn.established() {
-		off := r.open(wire.CmdOVReply, v.num, wire.BlockRequestSize+uint32(len(digest)))
-		r.fx.Buf = (&wire.BlockRequest{Sector: p.sector, BlockID: p.blockID, Size: p.size}).AppendTo(r.fx.Buf)
-		r.fx.Buf = append(r.fx.Buf, digest...)
-		r.close(DataSocket, off)
+		v.sendBlockRequest(wire.CmdOVReply, wire.BlockRequest{Sector: p.sector, BlockID: p.blockID, Size: p.size}, digest)
 		v.verify.answered = append(v.verify.answered, span{p.sector, p.end(), p.owner})
 	}
 	r.dropPeer(i)
-}
-
-// requested finds a block that is being compared by its range.
-func (y *verify) requested(list []span, sector uint64, size uint32) (uint32, bool) {
-	for _, s := range list {
-		if s.start == sector && s.end-s.start == uint64(size)>>9 {
-			return s.owner, true
-		}
-	}
-	return 0, false
 }
 
 // sumArrived handles P_OV_REPLY.
@@ -115,14 +102,14 @@ func (v *volume) sumArrived(ev *Event) bool {
 	if v.st.Conn != state.VerifyS {
 		return true // the run was aborted meanwhile
 	}
-	owner, ok := v.verify.requested(v.verify.reqs, q.Sector, q.Size)
+	s, ok := spanOf(v.verify.reqs, q.Sector, q.Size)
 	alg := v.r.verifyAlg()
-	if !ok || len(digest) != alg.Size() || v.r.PeerRoom() == 0 || v.comparing(owner) {
+	if !ok || len(digest) != alg.Size() || v.r.PeerRoom() == 0 || v.comparing(s.owner) {
 		return false
 	}
 	v.rs.rate.answered += uint64(q.Size) >> 9
-	v.verify.answered = append(v.verify.answered, span{q.Sector, q.Sector + uint64(q.Size)>>9, owner})
-	v.enqueueSum(peerReq{kind: peerOwnSum, op: OpRead, vol: v, sector: q.Sector, size: q.Size, owner: owner, sum: alg,
+	v.verify.answered = append(v.verify.answered, s)
+	v.enqueueSum(peerReq{kind: peerOwnSum, op: OpRead, vol: v, sector: q.Sector, size: q.Size, owner: s.owner, sum: alg,
 		digest: append([]byte(nil), digest...), queued: true})
 	return true
 }
@@ -158,13 +145,13 @@ func (v *volume) compared(i uint32, digest []byte) {
 
 // sumRefused: the peer cannot read its block, because it has lost its disk.
 func (v *volume) sumRefused(p wire.BlockAck) bool {
-	owner, ok := v.verify.requested(v.verify.reqs, p.Sector, p.Size)
-	if !ok || v.comparing(owner) {
+	s, ok := spanOf(v.verify.reqs, p.Sector, p.Size)
+	if !ok || v.comparing(s.owner) {
 		return false
 	}
 	v.verify.failed++
 	v.rs.rate.answered += uint64(p.Size) >> 9
-	v.unlockBlock(owner)
+	v.unlockBlock(s.owner)
 	return true
 }
 
@@ -173,7 +160,7 @@ func (v *volume) resultArrived(p wire.BlockAck) bool {
 	if v.st.Conn != state.VerifyT {
 		return true // the run was aborted meanwhile
 	}
-	owner, ok := v.verify.requested(v.verify.answered, p.Sector, p.Size)
+	s, ok := spanOf(v.verify.answered, p.Sector, p.Size)
 	if !ok {
 		return false
 	}
@@ -181,6 +168,6 @@ func (v *volume) resultArrived(p wire.BlockAck) bool {
 		v.verify.found++
 		v.markOut(p.Sector, uint64(p.Size)>>9)
 	}
-	v.unlockBlock(owner)
+	v.unlockBlock(s.owner)
 	return true
 }
