@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/replblk/replblk/internal/stats"
 )
 
 // report collects what was measured. Its JSON keeps every single run.
@@ -103,7 +105,7 @@ func (r *report) ratio(section, ours, peer, job string) (float64, bool) {
 	for i := range q {
 		q[i] = a[i].IOPS / b[i].IOPS
 	}
-	return median(q), true
+	return stats.Median(q), true
 }
 
 func (r *report) medianIOPS(section, server, job string) (float64, bool) {
@@ -115,14 +117,7 @@ func (r *report) medianIOPS(section, server, job string) (float64, bool) {
 	for i := range q {
 		q[i] = v[i].IOPS
 	}
-	return median(q), true
-}
-
-func median(v []float64) float64 {
-	v = slices.Clone(v)
-	slices.Sort(v)
-	n := len(v)
-	return (v[(n-1)/2] + v[n/2]) / 2
+	return stats.Median(q), true
 }
 
 // sections returns the names of the sections of r in the order measured.
@@ -234,7 +229,7 @@ func (r *report) costTable(w io.Writer, section string, servers []string) {
 				for i := range v {
 					q[i] = f(v[i])
 				}
-				return median(q)
+				return stats.Median(q)
 			}
 			var repeats uint64
 			for _, x := range v {
@@ -260,7 +255,7 @@ func (r *report) floorTable(w io.Writer) {
 		if len(sum) < 2 {
 			continue
 		}
-		unix, tcp := median(sum["unix"]), median(sum["tcp"])
+		unix, tcp := stats.Median(sum["unix"]), stats.Median(sum["tcp"])
 		fmt.Fprintf(w, "Floor of \"%s\": a raw 4 KiB round trip takes %.1f µs over a unix socket and %.1f µs over TCP, together %.1f µs: at most %.1fk writes/s at depth 1.",
 			section, unix/1e3, tcp/1e3, (unix+tcp)/1e3, 1e6/(unix+tcp))
 		for _, s := range r.servers(section) {
@@ -287,7 +282,7 @@ func (r *report) resyncTable(w io.Writer) {
 			}
 		}
 		if len(share) > 0 {
-			fmt.Fprintf(w, "| %s | %.0f | %.0f | %.2f | ≥ 0.70 | %s |\n", where, median(ours), median(plain), median(share), verdict(median(share), 0.7))
+			fmt.Fprintf(w, "| %s | %.0f | %.0f | %.2f | ≥ 0.70 | %s |\n", where, stats.Median(ours), stats.Median(plain), stats.Median(share), verdict(stats.Median(share), 0.7))
 		}
 	}
 	fmt.Fprintln(w)
@@ -302,7 +297,7 @@ func (r *report) bigTable(w io.Writer) {
 	for i, d := range r.Reconnect {
 		q[i] = d.Seconds()
 	}
-	fmt.Fprintf(w, "| reconnect, from `connect` to both nodes UpToDate | %.0f ms | < 1 s | %s |\n", median(q)*1000, verdict(1, median(q)))
+	fmt.Fprintf(w, "| reconnect, from `connect` to both nodes UpToDate | %.0f ms | < 1 s | %s |\n", stats.Median(q)*1000, verdict(1, stats.Median(q)))
 	for _, role := range []string{"Primary", "Secondary"} {
 		mib := float64(r.MemoryKiB[role]) / 1024
 		fmt.Fprintf(w, "| resident memory, idle, %s | %.1f MiB | < 40 MiB | %s |\n", role, mib, verdict(40, mib))

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/replblk/replblk/internal/stats"
 )
 
 var aoeRounds = flag.Int("interop.aoe-rounds", 1, "how often the role moves in each way")
@@ -43,9 +45,8 @@ func (m *moves) mended(p *aoeNode, cut bool) {
 	m.active = 1 - m.active
 }
 
-// median and worst return those of sorted values; worst is the 95th percentile.
-func median(v []float64) float64 { return v[len(v)/2] }
-func worst(v []float64) float64  { return v[(len(v)*95-1)/100] }
+// worst is the 95th percentile of sorted values.
+func worst(v []float64) float64 { return v[(len(v)*95-1)/100] }
 
 // TestAoEMoves: the role moves under the load of the Linux driver, by SIGKILL, by a cut
 // and by plan to and fro, with a driver that has heard thousands of answers and with one
@@ -95,9 +96,9 @@ func TestAoEMoves(t *testing.T) {
 					slices.Sort(stalls)
 					slices.Sort(beyond)
 					t.Logf("%d rounds, stall of the client ms median %.0f, 95th percentile %.0f; beyond the commands median %.0f, 95th percentile %.0f; without an event %.0f",
-						len(stalls), median(stalls), worst(stalls), median(beyond), worst(beyond), noise)
+						len(stalls), stats.Median(stalls), worst(stalls), stats.Median(beyond), worst(beyond), noise)
 					t.Logf("stalls %.0f, beyond %.0f", stalls, beyond)
-					if median(beyond) > kind.median+2*noise || worst(beyond) > kind.worst+2*noise {
+					if stats.Median(beyond) > kind.median+2*noise || worst(beyond) > kind.worst+2*noise {
 						t.Errorf("the client waited longer than %.0f (median) and %.0f ms beyond the commands", kind.median, kind.worst)
 					}
 				})

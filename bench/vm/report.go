@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/replblk/replblk/internal/stats"
 )
 
 // report collects what was measured.
@@ -53,14 +55,6 @@ func (r *report) addCalls(what string, calls map[string]float64) {
 	r.calls = append(r.calls, callCount{what, calls})
 }
 
-func median(list []float64) float64 {
-	if len(list) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(list))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
 // save writes the tables to a file and to standard output.
 func (r *report) save(path string) error {
 	var b bytes.Buffer
@@ -80,10 +74,10 @@ func (r *report) save(path string) error {
 			return list
 		}
 		ratio, each := ratios(iops(o), iops(k))
-		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.2f | %s | %.0f | %.0f |\n", key, median(iops(k)), median(iops(o)), ratio, each, median(mean(k)), median(mean(o)))
+		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.2f | %s | %.0f | %.0f |\n", key, stats.Median(iops(k)), stats.Median(iops(o)), ratio, each, stats.Median(mean(k)), stats.Median(mean(o)))
 	}
 	ratio, each := ratios(r.resyncs["replblk"], r.resyncs["kernel"])
-	fmt.Fprintf(&b, "| full resync, MB/s | %.1f | %.1f | %.2f | %s | | |\n\n", median(r.resyncs["kernel"]), median(r.resyncs["replblk"]), ratio, each)
+	fmt.Fprintf(&b, "| full resync, MB/s | %.1f | %.1f | %.2f | %s | | |\n\n", stats.Median(r.resyncs["kernel"]), stats.Median(r.resyncs["replblk"]), ratio, each)
 	r.costs(&b)
 	for _, c := range r.calls {
 		var list []string
@@ -121,5 +115,5 @@ func ratios(ours, theirs []float64) (float64, string) {
 		list = append(list, ours[i]/theirs[i])
 		each = append(each, fmt.Sprintf("%.2f", ours[i]/theirs[i]))
 	}
-	return median(list), strings.Join(each, ", ")
+	return stats.Median(list), strings.Join(each, ", ")
 }

@@ -27,6 +27,7 @@ var graph = map[string][]string{
 	"internal/config":    nil,
 	"internal/lint":      nil,
 	"internal/loopback":  nil,
+	"internal/stats":     nil,
 	"block/file":         {"block", "internal/buffer"},
 	"block/mem":          {"block"},
 	"block/faulty":       {"block"},
