@@ -82,18 +82,23 @@ func (s *section) eachVolume(number *uint16, fn func(*target) error) error {
 	return nil
 }
 
-// withStore opens the device with a volume's metadata for fn.
-func withStore(v *config.Volume, write bool, fn func(mdtool.Store, metadata.Placement) error) error {
+// placement is where the configuration says that a volume's metadata is.
+func placement(v *config.Volume) (metadata.Placement, error) {
 	p, err := metadata.ParsePlacement(v.MetaDisk.Kind())
 	if err != nil {
-		return fmt.Errorf("%s: meta-disk: %w", v.Pos, err)
+		return p, fmt.Errorf("%s: meta-disk: %w", v.Pos, err)
 	}
-	path := v.Disk
-	if !p.IsInternal() {
-		path = v.MetaDisk.Path
+	return p, nil
+}
+
+// withStore opens the device with a volume's metadata for fn.
+func withStore(v *config.Volume, write bool, fn func(mdtool.Store, metadata.Placement) error) error {
+	p, err := placement(v)
+	if err != nil {
+		return err
 	}
 	// drbdmeta takes a regular file only with --force; here files are disks like others.
-	f, err := mdtool.OpenFile(path, mdtool.OpenOptions{Writable: write, AllowRegular: true})
+	f, err := mdtool.OpenFile(v.MetaPath(), mdtool.OpenOptions{Writable: write, AllowRegular: true})
 	if err != nil {
 		return err
 	}
@@ -174,14 +179,10 @@ func dumpCommand(g *globals) *cobra.Command {
 		return withStore(t.vol, false, func(s mdtool.Store, p metadata.Placement) error {
 			now := time.Now()
 			host, _ := os.Hostname()
-			path := t.vol.Disk
-			if !p.IsInternal() {
-				path = t.vol.MetaDisk.Path
-			}
 			return mdtool.Dump(s, p, cmd.OutOrStdout(), mdtool.DumpOptions{Force: force, Preamble: []string{
 				"DRBD meta data dump",
 				fmt.Sprintf("%s [%d]", now.Format("2006-01-02 15:04:05 -0700"), now.Unix()),
-				fmt.Sprintf("%s> drbdmeta %d v08 %s %s dump-md", host, t.vol.Minor, path, p),
+				fmt.Sprintf("%s> drbdmeta %d v08 %s %s dump-md", host, t.vol.Minor, t.vol.MetaPath(), p),
 				"",
 			}})
 		})
@@ -249,72 +250,4 @@ func wipeCommand(g *globals) *cobra.Command {
 	})
 	c.Flags().BoolVar(&force, "force", false, "do not ask")
 	return c
-}
-
-// configCommands makes the commands that print the configuration.
-func configCommands(g *globals) []*cobra.Command {
-	var daemonToo bool
-	dump := &cobra.Command{
-		Use: "dump", Short: "print the configuration in its canonical form", GroupID: groupMeta, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			conf, err := g.loadConfig()
-			if err != nil {
-				return err
-			}
-			for _, w := range conf.Warnings {
-				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w.String())
-			}
-			if _, err := io.WriteString(cmd.OutOrStdout(), conf.Dump()); err != nil || !daemonToo {
-				return err
-			}
-			d, err := g.loadDaemon()
-			if err != nil {
-				return err
-			}
-			if err := d.Check(conf); err != nil {
-				return err
-			}
-			_, err = io.WriteString(cmd.OutOrStdout(), d.Dump())
-			return err
-		},
-	}
-	dump.Flags().BoolVar(&daemonToo, "replblk-conf", false, "print and check replblk.conf too")
-	list := []*cobra.Command{dump, {
-		Use: "sh-resources", Short: "print the names of this node's resources", GroupID: groupMeta, Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var names []string
-			last := ""
-			err := g.eachVolume([]string{"all"}, func(t *target) error {
-				if n := t.sec.res.Name; n != last {
-					names, last = append(names, n), n
-				}
-				return nil
-			})
-			if err == nil {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(names, " "))
-			}
-			return err
-		},
-	}}
-	for name, word := range map[string]func(*target) string{
-		"sh-dev":    func(t *target) string { return t.vol.Device },
-		"sh-minor":  func(t *target) string { return fmt.Sprint(t.vol.Minor) },
-		"sh-ll-dev": func(t *target) string { return t.vol.Disk },
-		"sh-md-dev": func(t *target) string {
-			if t.vol.MetaDisk.Internal() {
-				return t.vol.Disk
-			}
-			return t.vol.MetaDisk.Path
-		},
-		"sh-md-idx": func(t *target) string { return t.vol.MetaDisk.Kind() },
-		"sh-ip":     func(t *target) string { return t.sec.local.Address.IP.String() },
-	} {
-		c := g.metaCommand(name, "print one word of the configuration, for scripts", func(cmd *cobra.Command, t *target) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), word(t))
-			return err
-		})
-		c.Hidden = true
-		list = append(list, c)
-	}
-	return list
 }

@@ -227,9 +227,9 @@ func (m *managed) attachVolume(ctx context.Context, r *node.Resource, vol uint16
 func (m *managed) openBacking(vol uint16) (node.Backing, error) {
 	v := m.sec.local.Volume(vol)
 	var b node.Backing
-	placement, err := metadata.ParsePlacement(v.MetaDisk.Kind())
+	where, err := placement(v)
 	if err != nil {
-		return b, fmt.Errorf("%s: meta-disk: %w", v.Pos, err)
+		return b, err
 	}
 	opt := file.Options{Direct: directModes[m.direct]}
 	if m.options.Load().local.Volume(vol).DiskOptions.DiskTimeoutTenths != 0 {
@@ -239,10 +239,10 @@ func (m *managed) openBacking(vol uint16) (node.Backing, error) {
 	if err != nil {
 		return b, fmt.Errorf("disk: %w", err)
 	}
-	b = node.Backing{Placement: placement, Close: data.Close}
+	b = node.Backing{Placement: where, Close: data.Close}
 	c := m.disks[vol]
-	if placement.IsInternal() {
-		d := measure(data, findMeta(data, placement), c)
+	if where.IsInternal() {
+		d := measure(data, findMeta(data, where), c)
 		b.Data = d
 		c.disk.Store(d)
 		m.noteSize(vol, d)
@@ -252,7 +252,7 @@ func (m *managed) openBacking(vol uint16) (node.Backing, error) {
 	if err != nil {
 		return b, errors.Join(fmt.Errorf("meta-disk: %w", err), data.Close())
 	}
-	b.Data, b.Meta = measure(data, nil, c), measure(meta, findMeta(meta, placement), c)
+	b.Data, b.Meta = measure(data, nil, c), measure(meta, findMeta(meta, where), c)
 	b.Close = func() error { return errors.Join(data.Close(), meta.Close()) }
 	return b, nil
 }

@@ -148,6 +148,14 @@ type Volume struct {
 	deviceAt, diskAt, metaAt Word
 }
 
+// MetaPath is the device with the metadata: the disk itself if it is internal.
+func (v *Volume) MetaPath() string {
+	if v.MetaDisk.Internal() {
+		return v.Disk
+	}
+	return v.MetaDisk.Path
+}
+
 // MetaDisk says where the metadata of a volume is: internal, in slot Index of
 // Path (128 MiB each), or alone on Path (flexible).
 type MetaDisk struct {
