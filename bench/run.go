@@ -18,62 +18,85 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runCommand measures everything and writes the report.
-func runCommand(ctx context.Context, args []string) error {
-	f := flag.NewFlagSet("run", flag.ExitOnError)
-	out := f.String("out", "bench/out", "folder for results.json, results.md and the logs of the servers")
-	program := f.String("replblk", "bin/replblk", "the program to measure")
-	quick := f.Bool("quick", false, "three minutes instead of twenty-five: tmpfs only, short runs")
-	only := f.String("only", "alone,mirror,resync,aoe,big", "sections to measure")
-	places := f.String("places", "", "places to measure, of tmpfs and disk")
-	reps := f.Int("reps", 0, "number of alternating runs")
-	runtime := f.Duration("runtime", 0, "length of a run")
-	tmpfs := f.String("tmpfs", "/dev/shm", "folder in memory")
-	disk := f.String("disk", "", "folder on a disk (default: -out)")
-	loads := f.String("jobs", "", "regular expression: only these loads")
-	against := f.String("against", "", "another build of the program, measured beside this one in the section mirror")
-	pair := pairOptions{}
-	f.StringVar(&pair.net, "net", "", "more of the net section of the mirror")
-	f.StringVar(&pair.disk, "disk-options", "", "more of the disk section of the mirror")
-	mtus := f.String("mtus", "1500,9000", "MTUs of the section aoe")
-	_ = f.Parse(args) // exits on error
+// options are the flags of the command run.
+type options struct {
+	out, program, against string
+	quick                 bool
+	only, places, mtus    string // lists with commas
+	jobs                  string // regular expression
+	reps                  int
+	runtime               time.Duration
+	tmpfs, disk           string
+	pair                  pairOptions
+}
 
+func parseOptions(args []string) (o options) {
+	f := flag.NewFlagSet("run", flag.ExitOnError)
+	f.StringVar(&o.out, "out", "bench/out", "folder for results.json, results.md and the logs of the servers")
+	f.StringVar(&o.program, "replblk", "bin/replblk", "the program to measure")
+	f.BoolVar(&o.quick, "quick", false, "three minutes instead of twenty-five: tmpfs only, short runs")
+	f.StringVar(&o.only, "only", "alone,mirror,resync,aoe,big", "sections to measure")
+	f.StringVar(&o.places, "places", "", "places to measure, of tmpfs and disk")
+	f.IntVar(&o.reps, "reps", 0, "number of alternating runs")
+	f.DurationVar(&o.runtime, "runtime", 0, "length of a run")
+	f.StringVar(&o.tmpfs, "tmpfs", "/dev/shm", "folder in memory")
+	f.StringVar(&o.disk, "disk", "", "folder on a disk (default: -out)")
+	f.StringVar(&o.jobs, "jobs", "", "regular expression: only these loads")
+	f.StringVar(&o.against, "against", "", "another build of the program, measured beside this one in the section mirror")
+	f.StringVar(&o.pair.net, "net", "", "more of the net section of the mirror")
+	f.StringVar(&o.pair.disk, "disk-options", "", "more of the disk section of the mirror")
+	f.StringVar(&o.mtus, "mtus", "1500,9000", "MTUs of the section aoe")
+	_ = f.Parse(args) // exits on error
+	if o.disk == "" {
+		o.disk = o.out
+	}
+	return o
+}
+
+// plan is what the options ask for.
+func (o *options) plan() (plan, error) {
 	p := plan{Reps: 5, Runtime: 1500 * time.Millisecond, Size: 512 << 20, Places: []string{"tmpfs", "disk"}}
 	depths := []int{1, 4, 16, 64}
-	if *quick {
+	if o.quick {
 		p = plan{Reps: 2, Runtime: 400 * time.Millisecond, Size: 256 << 20, Places: []string{"tmpfs"}}
 		depths = []int{1, 4, 64} // 16 is between the two that tell most
 	}
-	chosen, err := regexp.Compile(*loads)
-	if err != nil {
-		return err
+	var err error
+	if p.chosen, err = regexp.Compile(o.jobs); err != nil {
+		return p, fmt.Errorf("-jobs: %w", err)
 	}
-	p.chosen = chosen
 	for _, j := range p.choose(jobs) {
 		if slices.Contains(depths, j.depth) {
 			p.jobs = append(p.jobs, j)
 		}
 	}
-	for s := range strings.SplitSeq(*mtus, ",") {
+	for s := range strings.SplitSeq(o.mtus, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			return err
+			return p, fmt.Errorf("-mtus: %w", err)
 		}
 		p.mtus = append(p.mtus, n)
 	}
-	if *places != "" {
-		p.Places = strings.Split(*places, ",")
+	if o.places != "" {
+		p.Places = strings.Split(o.places, ",")
 	}
-	if *reps > 0 {
-		p.Reps = *reps
+	if o.reps > 0 {
+		p.Reps = o.reps
 	}
-	if *runtime > 0 {
-		p.Runtime = *runtime
+	if o.runtime > 0 {
+		p.Runtime = o.runtime
 	}
-	if *disk == "" {
-		*disk = *out
+	return p, nil
+}
+
+// runCommand measures everything and writes the report.
+func runCommand(ctx context.Context, args []string) error {
+	o := parseOptions(args)
+	p, err := o.plan()
+	if err != nil {
+		return err
 	}
-	if err := os.MkdirAll(*out, 0o755); err != nil { //nolint:gosec // for everybody
+	if err := os.MkdirAll(o.out, 0o755); err != nil { //nolint:gosec // for everybody
 		return err
 	}
 	scratch, err := os.MkdirTemp("", "replblk-bench") // paths of unix sockets must be short
@@ -81,14 +104,14 @@ func runCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	r := &runner{
-		plan: p, scratch: scratch, replblk: *program, against: *against, pair: pair, folders: map[string]string{"tmpfs": *tmpfs, "disk": *disk},
+		plan: p, scratch: scratch, replblk: o.program, against: o.against, pair: o.pair, folders: map[string]string{"tmpfs": o.tmpfs, "disk": o.disk},
 		report: &report{Machine: describe(), Plan: p},
 		log: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 		},
 	}
-	failed := r.all(ctx, strings.Split(*only, ","))
-	if err := r.report.save(*out); err != nil { // what there is, if it was interrupted
+	failed := r.all(ctx, strings.Split(o.only, ","))
+	if err := r.report.save(o.out); err != nil { // what there is, if it was interrupted
 		return errors.Join(failed, err)
 	}
 	if failed != nil {
