@@ -34,8 +34,8 @@ func newTestPair(t *testing.T, o chaos.Options) *chaos.Pair {
 	if o.SizeMiB == 0 {
 		o.SizeMiB = killDiskMiB
 	}
-	if o.Net == "" {
-		o.Net = soakNet
+	if o.Net == "" { // who only gets no processor is not given up: that would be another test
+		o.Net = killNet
 	}
 	p, err := chaos.NewPair(t.Context(), o)
 	if err != nil {
@@ -241,7 +241,7 @@ func memory(t *testing.T, h *chaos.Host) int {
 // the pair goes on, and a peer that comes again gets in beside them.
 func TestStrangers(t *testing.T) {
 	const strangers, limitKiB = 400, 64
-	p := newTestPair(t, chaos.Options{})
+	p := newTestPair(t, chaos.Options{Net: soakNet}) // which also says how long a stranger may stay
 	begin(t, p)
 	l := nbdclient.NewLedger()
 	c := dial(t, p.Hosts[0])

@@ -46,7 +46,7 @@ const deathNews = 20 * time.Second
 
 // patience is how long a pair may take to come back. It is far above what it takes:
 // who does not come back within it never does.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // killPoints goes through points with several pairs at a time.
 func killPoints(ctx context.Context, o killOptions) (*figures, error) {

@@ -54,6 +54,7 @@ func (c *cable) ip(side int, args ...string) {
 // pair makes a pair whose daemons run at the ends.
 func (c *cable) pair(o chaos.Options) *chaos.Pair {
 	c.t.Helper()
+	o.Net = soakNet // nothing else tells that a cable is cut
 	p := newTestPair(c.t, o)
 	for i, h := range p.Hosts {
 		h.Wrap = []string{"ip", "netns", "exec", c.ns[i]}

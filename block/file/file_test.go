@@ -71,7 +71,11 @@ func TestRandomRequestsAgainstACopy(t *testing.T) {
 	variants(t, size, func(t *testing.T, f *File) {
 		want := make([]byte, size)
 		rnd := rand.New(rand.NewPCG(1, 2))
-		for i := range 600 {
+		requests := 600
+		if testing.Short() { // under the race detector
+			requests = 60
+		}
+		for i := range requests {
 			sector := rnd.Uint64N(size/512 - 600)
 			n := 1 + rnd.Uint32N(600)
 			if i%3 == 0 {

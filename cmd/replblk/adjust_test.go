@@ -13,7 +13,7 @@ import (
 // without a new connection, and the answer says what cannot.
 func TestAdjust(t *testing.T) {
 	t.Parallel()
-	a, b := newPair(t, pairOptions{net: "timeout 50;"})
+	a, b := newPair(t, pairOptions{pace: "ping-timeout 100; timeout 301;"})
 	a.editRes(func(s string) string { return s }) // a file of its own from the start
 	a.start()
 	b.start()
@@ -30,14 +30,14 @@ func TestAdjust(t *testing.T) {
 		t.Errorf("nothing has changed, but adjust says %q", out)
 	}
 	a.editRes(func(s string) string {
-		s = strings.Replace(s, "timeout 50;", `timeout 45; protocol A; after-sb-0pri discard-local; ping-int 3; sndbuf-size 1M; shared-secret "x";`, 1)
+		s = strings.Replace(s, "timeout 301;", `timeout 302; protocol A; after-sb-0pri discard-local; ping-int 3; sndbuf-size 1M; shared-secret "x";`, 1)
 		s = strings.Replace(s, "disk { ", "disk { c-max-rate 20M; al-extents 101; on-io-error pass_on; ", 1)
 		s = regexp.MustCompile(`(on b \{ address \S+):\d+`).ReplaceAllString(s, "$1:6999")
 		return strings.Replace(s, "/dev/drbd7", "/dev/drbd8", 1)
 	})
 	out := a.must("adjust", "r0")
 	for _, want := range []string{
-		"r0: net protocol: the default to A\n", "r0: net timeout: 50 to 45\n", "r0: net after-sb-0pri: the default to discard-local\n",
+		"r0: net protocol: the default to A\n", "r0: net timeout: 301 to 302\n", "r0: net after-sb-0pri: the default to discard-local\n",
 		"r0: disk c-max-rate: the default to 20M\n", "r0: disk on-io-error: the default to pass_on\n",
 		"r0: disk al-extents: the default to 101 (from the next attachment on: replblk detach, attach)\n",
 		"r0: net sndbuf-size: the default to 1M (from the next connection on: replblk disconnect, connect)\n",
@@ -58,11 +58,11 @@ func TestAdjust(t *testing.T) {
 	if err := l.Fill(t.Context(), c, 20, 20, 20); err != nil {
 		t.Fatal(err)
 	}
-	a.editRes(func(s string) string { return strings.Replace(s, "timeout 45", "timeout soon", 1) })
+	a.editRes(func(s string) string { return strings.Replace(s, "timeout 302", "timeout soon", 1) })
 	a.refused(control.ExitConfig, "nothing was changed", "adjust", "r0")
 	_ = c.Close()
 	a.check(l)
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0")
 	b.check(l)
 }

@@ -15,7 +15,7 @@ import (
 // to date.
 func TestFrozenPeer(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{net: "ping-int 1; ping-timeout 5; timeout 10; ko-count 2;"})
+	a, b := synced(t, pairOptions{pace: cutNet})
 	a.must("primary", "r0")
 	l := nbdclient.NewLedger()
 	c := a.dial()
@@ -36,7 +36,7 @@ func TestFrozenPeer(t *testing.T) {
 	_ = b.cmd.Process.Signal(syscall.SIGCONT)
 	a.must("wait-sync", "--timeout", patientOption, "r0")
 	_ = c.Close()
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0")
 	b.check(l)
 }
@@ -69,11 +69,11 @@ func TestKillBoth(t *testing.T) {
 		a.must("wait-sync", "--timeout", patientOption, "r0")
 		a.must("primary", "r0")
 		a.check(l)
-		a.must("secondary", "r0")
+		a.demote()
 	}
 	b.must("primary", "r0")
 	b.check(l)
-	b.must("secondary", "r0")
+	b.demote()
 	size := a.snapshot().Volumes[0].Size
 	a.must("down", "r0")
 	b.must("down", "r0")

@@ -66,7 +66,7 @@ func TestOnIOError(t *testing.T) {
 			} else if _, err := os.Stat(called); err == nil {
 				t.Error("the handler was called")
 			}
-			a.must("secondary", "r0")
+			a.demote()
 			b.must("primary", "r0")
 			b.check(l)
 		})

@@ -61,10 +61,11 @@ func ip(t *testing.T, args string) {
 	}
 }
 
-// pair makes two nodes in the namespaces that serve e1.1, in sync; a is Primary.
-func (n lan) pair(t *testing.T, more string) (a, b *host) {
+// pair makes two nodes in the namespaces that serve e1.1, in sync; a is Primary. More is for
+// the target's section, pace as in pairOptions.
+func (n lan) pair(t *testing.T, pace, more string) (a, b *host) {
 	t.Helper()
-	a, b = newPair(t, pairOptions{net: "ping-int 1; ping-timeout 5;", rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
+	a, b = newPair(t, pairOptions{pace: pace, rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
 	own := regexp.MustCompile(`(on (\w) \{ address )127\.\S+:\d+`)
 	for _, h := range []*host{a, b} {
 		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
@@ -133,7 +134,7 @@ func (s *station) load(timer aoetest.Timer, window int, d time.Duration, event f
 		Done: s.ledger.Done,
 	}
 	done := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(s.t.Context(), d+patient)
+	ctx, cancel := context.WithTimeout(s.t.Context(), d+5*patient) // the event may take that long
 	defer cancel()
 	go func() { done <- l.Run(ctx) }()
 	time.Sleep(d / 4)
@@ -176,7 +177,7 @@ func (h *host) takeover() {
 // no read is from the past.
 func TestAoEFailover(t *testing.T) {
 	n := newLAN(t, 1500)
-	a, b := n.pair(t, "")
+	a, b := n.pair(t, "", "")
 	s := n.station(t, 2)
 	if want := aoe.VirtualMAC(1, 1, 0); s.target != want {
 		t.Errorf("found at %v, want %v", s.target, want)
@@ -221,7 +222,7 @@ func (coldTimer) Heard(time.Duration) {}
 // long for a lost frame loses none.
 func TestAoESwitch(t *testing.T) {
 	n := newLAN(t, 9000)
-	a, b := n.pair(t, "")
+	a, b := n.pair(t, "", "")
 	s := n.station(t, 16)
 	cold := aoetest.NewLinux(16)
 	warm := aoetest.NewLinux(int(s.config.Buffers))
@@ -254,7 +255,7 @@ func TestAoESwitch(t *testing.T) {
 func TestAoEListsSurvive(t *testing.T) {
 	n := newLAN(t, 9000)
 	dir := t.TempDir()
-	a, b := n.pair(t, "permit reserve; permit mask; permit config-string; state-file \""+dir+"/NODE.json\";")
+	a, b := n.pair(t, "", "permit reserve; permit mask; permit config-string; state-file \""+dir+"/NODE.json\";")
 	s := n.station(t, 2)
 	c := newMember(s)
 	own := c.mac
@@ -322,7 +323,7 @@ func TestAoEListsSurvive(t *testing.T) {
 // the clients' frames never go to it, although it is Primary still.
 func TestAoECut(t *testing.T) {
 	n := newLAN(t, 1500)
-	a, b := n.pair(t, "")
+	a, b := n.pair(t, cutNet, "")
 	s := n.station(t, 2)
 	cables := func(state string) {
 		ip(t, "-n "+n.a+" link set repl "+state)

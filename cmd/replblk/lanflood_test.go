@@ -36,7 +36,7 @@ func TestAoEFlood(t *testing.T) {
 	n.another(t, "cli2")
 	const allowed = "02:00:00:00:00:99"
 	ip(t, "-n "+n.client+" link set cli address "+allowed)
-	a, _ := n.pair(t, "mac \""+allowed+"\";")
+	a, _ := n.pair(t, "", "mac \""+allowed+"\";")
 	s := n.station(t, 2)
 	link, err := aoetest.OpenIn(n.client, "cli2")
 	if err != nil {

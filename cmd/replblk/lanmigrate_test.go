@@ -62,7 +62,7 @@ func (m *member) write(lba uint64) error {
 func TestAoEMigration(t *testing.T) {
 	n := newLAN(t, 1500)
 	n.another(t, "cli2")
-	a, b := n.pair(t, "permit reserve; state-file \""+t.TempDir()+"/NODE.json\";")
+	a, b := n.pair(t, "", "permit reserve; state-file \""+t.TempDir()+"/NODE.json\";")
 	first := newMember(n.station(t, 2))
 	second := newMember(n.stationOn(t, "cli2", 2))
 	second.ledger = first.ledger // the memory that migrates
@@ -102,7 +102,11 @@ func TestAoEMigration(t *testing.T) {
 	hand(second, first.mac)
 	turn(first, func() { refused(second, "back at the first host") })
 	first.verify()
-	_, data, err := first.ATA(aoe.ATA{Flags: aoe.ATAFlagExt, Count: 1, Command: aoe.ATAReadExt, LBA: beyond}, nil)
+	var data []byte
+	err := first.patiently(func() (err error) {
+		_, data, err = first.ATA(aoe.ATA{Flags: aoe.ATAFlagExt, Count: 1, Command: aoe.ATAReadExt, LBA: beyond}, nil)
+		return err
+	})
 	if err != nil || !bytes.Equal(data[:512], make([]byte, 512)) {
 		t.Errorf("a write from outside the list has changed data: %v", err)
 	}

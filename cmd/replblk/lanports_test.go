@@ -37,7 +37,7 @@ var cables = []struct {
 // other.
 func TestAoEInterfaces(t *testing.T) {
 	n := newLAN(t, 1500)
-	a, b := n.pair(t, "interface lan1;")
+	a, b := n.pair(t, "", "interface lan1;")
 	s := n.station(t, 2)
 	kinds := 0
 	l := s.load(aoetest.NewLinux(int(s.config.Buffers)), 8, 6*time.Second, func() {
@@ -72,7 +72,7 @@ func TestAoEInterfaces(t *testing.T) {
 		t.Errorf("the client of the other interface waited %v", l.Frozen)
 	}
 	s.verify()
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0") // which has no lan1 at all
 	s.verify()
 }

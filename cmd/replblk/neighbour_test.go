@@ -41,7 +41,7 @@ func neighbours(t *testing.T) (a, b *host, links [2]*chaos.Proxy) {
 			t.Fatal(err)
 		}
 		h.editRes(func(s string) string {
-			return s + fmt.Sprintf("resource r1 {\n device /dev/drbd8;\n meta-disk internal;\n net { connect-int 1; ping-int 120; timeout 600; }\n"+
+			return s + fmt.Sprintf("resource r1 {\n device /dev/drbd8;\n meta-disk internal;\n net { connect-int 1; ping-int 120; ping-timeout 300; timeout 600; }\n"+
 				" on %s { address %s; disk %q; }\n on %s { address %s; disk %q; }\n}\n",
 				h.name, own[i], img, hosts[1-i].name, dialled[1-i], img)
 		})
@@ -84,7 +84,7 @@ func TestStuckNeighbour(t *testing.T) {
 		if p == b {
 			break
 		}
-		p.must("secondary", "r0")
+		p.demote()
 		s.must("primary", "r0")
 	}
 	b.check(l)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,8 +48,14 @@ const (
 	diskMiB = 64
 	// patient is how long a test waits for what must come. It is far above what it takes:
 	// all packages are tested at once, on two cores.
-	patient       = time.Minute
-	patientOption = "60s"
+	patient       = 2 * time.Minute
+	patientOption = "120s"
+	// patientNet is the net section. Who dies is noticed at once, and who only gets no
+	// processor is not given up: that would be another test.
+	patientNet = "ping-timeout 100; timeout 300;"
+	// cutNet notices within some seconds what says nothing of itself: a cable, a peer that
+	// stands still.
+	cutNet = "ping-int 1; ping-timeout 30;"
 )
 
 // host is one node of a pair.
@@ -63,6 +70,7 @@ type host struct {
 }
 
 type pairOptions struct {
+	pace string // of the net section: when a peer is given up; "" is patientNet
 	net  string // more of the net section
 	disk string // more of the disk section
 	rest string // more of replblk.conf
@@ -71,9 +79,12 @@ type pairOptions struct {
 // newPair makes two nodes with fresh metadata; the daemons do not run yet.
 func newPair(t *testing.T, o pairOptions) (a, b *host) {
 	t.Helper()
+	if o.pace == "" {
+		o.pace = patientNet
+	}
 	dir := t.TempDir()
 	a, b = &host{t: t, dir: dir, name: "a"}, &host{t: t, dir: dir, name: "b"}
-	res := "resource r0 {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; " + o.net + " }\n disk { " + o.disk + " }\n"
+	res := "resource r0 {\n device /dev/drbd7;\n meta-disk internal;\n net { connect-int 1; " + o.pace + " " + o.net + " }\n disk { " + o.disk + " }\n"
 	for _, h := range []*host{a, b} {
 		res += fmt.Sprintf(" on %s { address %s; disk %q; }\n", h.name, loopback.Address(), h.disk())
 		if err := os.WriteFile(h.disk(), nil, 0o600); err != nil {
@@ -283,6 +294,22 @@ func (h *host) waitFor(what string, cond func(*control.Resource) bool) *control.
 			h.t.Fatalf("%s: %s: state is %s", h.name, what, summary([]control.Resource{*r}))
 		}
 	}
+}
+
+// unused waits until the daemon knows that its clients have left.
+func (h *host) unused() {
+	h.t.Helper()
+	h.waitFor("no clients", func(r *control.Resource) bool {
+		return !slices.ContainsFunc(r.NBD, func(e control.NBD) bool { return e.Active > 0 })
+	})
+}
+
+// demote makes the node Secondary when its clients, which have closed their connections, are
+// gone: it does not send them away.
+func (h *host) demote() {
+	h.t.Helper()
+	h.unused()
+	h.must("secondary", "r0")
 }
 
 func (h *host) dial() *nbdclient.Client {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -60,7 +61,7 @@ func TestStatusForms(t *testing.T) {
 
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
-	a, b := newPair(t, pairOptions{})
+	a, b := newPair(t, pairOptions{pace: "ping-timeout 30;"}) // so long a promotion waits for a Primary to resign
 	a.refused(control.ExitUsage, "no daemon at", "status")
 	a.start()
 	a.refused(control.ExitNoData, "(-2) Need access to UpToDate data", "primary", "r0")
@@ -181,18 +182,19 @@ func TestKillSecondary(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatalf("the loss of the Secondary reached the client: %v", err)
 		}
+		a.waitFor("peer lost", func(r *control.Resource) bool { return r.Connection != "Connected" })
 		b.start()
 		a.must("wait-sync", "--timeout", patientOption, "r0")
 	}
 	_ = c.Close()
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0")
 	b.check(l)
 }
 
 func TestKillDuringResync(t *testing.T) {
 	t.Parallel()
-	slow := "c-max-rate 2M; c-min-rate 2M; resync-rate 2M;" // eight seconds, to be looked at
+	slow := "c-max-rate 300K; c-min-rate 300K; resync-rate 300K;" // forty seconds, to be looked at
 	for _, victim := range []string{"source", "target"} {
 		t.Run(victim, func(t *testing.T) {
 			a, b := synced(t, pairOptions{disk: slow})
@@ -207,7 +209,7 @@ func TestKillDuringResync(t *testing.T) {
 			_ = c.Close()
 			b.start()
 			a.waitFor("resync", func(r *control.Resource) bool {
-				return r.Volumes[0].Resync != nil && r.Volumes[0].Resync.DonePermille() > 100
+				return r.Volumes[0].Resync != nil && r.Volumes[0].Resync.DonePermille() > 20
 			})
 			if out := a.must("status"); !strings.Contains(out, "replication:SyncSource peer-disk:Inconsistent done:") {
 				t.Errorf("status of a resync:\n%s", out)
@@ -215,18 +217,27 @@ func TestKillDuringResync(t *testing.T) {
 			if out := b.must("proc"); !regexp.MustCompile(`cs:SyncTarget .*\n.*\n\t\[=*>\.*\] sync'ed: *\d+\.\d% \(\d+/\d+\)K\n\tfinish: \d+:\d\d:\d\d speed: [0-9,]+ \([0-9,]+\).* K/sec`).MatchString(out) {
 				t.Errorf("proc of a resync:\n%s", out)
 			}
+			text, err := os.ReadFile(a.res()) // which is b's too
+			if err == nil {
+				err = os.WriteFile(a.res(), bytes.ReplaceAll(text, []byte("300K"), []byte("300M")), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			if victim == "source" {
 				a.end(syscall.SIGKILL)
 				b.waitFor("peer lost", func(r *control.Resource) bool { return r.Connection != "Connected" })
 				b.refused(control.ExitNoData, "(-2) Need access to UpToDate data", "primary", "r0")
+				b.must("adjust", "r0")
 				a.start()
 			} else {
 				b.end(syscall.SIGKILL)
+				a.must("adjust", "r0")
 				b.start()
 			}
 			b.must("wait-sync", "--timeout", patientOption, "r0")
 			if victim == "target" {
-				a.must("secondary", "r0")
+				a.demote()
 			}
 			b.must("primary", "r0")
 			b.check(l)
@@ -246,7 +257,7 @@ func TestSplitBrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close()
-		h.must("secondary", "r0")
+		h.demote()
 	}
 	a.must("connect", "r0") // b has been waiting for it all the time
 	for _, h := range []*host{a, b} {
@@ -268,7 +279,7 @@ func TestSplitBrain(t *testing.T) {
 	for h, l := range map[*host]*nbdclient.Ledger{a: la, b: lb} {
 		h.must("primary", "r0")
 		h.check(l)
-		h.must("secondary", "r0")
+		h.demote()
 	}
 	a.must("connect", "--discard-my-data", "r0")
 	b.must("connect", "r0")
@@ -322,10 +333,10 @@ func TestDetachAttach(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0")
 	b.check(l)
-	b.must("secondary", "r0")
+	b.demote()
 	a.must("invalidate", "r0")
 	a.must("wait-sync", "--timeout", patientOption, "r0")
 	size := a.snapshot().Volumes[0].Size
@@ -372,7 +383,7 @@ func TestMetadataAgrees(t *testing.T) {
 	_ = c.Close()
 	a.refused(control.ExitUsage, "in use", "dump-md", "r0")
 	b.end(syscall.SIGTERM)
-	a.must("secondary", "r0")
+	a.demote()
 	a.end(syscall.SIGTERM)
 	a.refused(1, "unclean", "dump-md", "r0") // as after any attachment (spec 2.7)
 	a.must("apply-al", "r0")

@@ -59,7 +59,9 @@ func TestResize(t *testing.T) {
 	a.check(l)
 	a.refused(control.ExitConfig, "(170) Implicit device shrinking", "resize", "--size", "40M", "r0")
 	a.refused(control.ExitConfig, "(111) Low.dev. smaller", "resize", "--size", "1G", "r0")
-	for _, h := range []*host{c2(late, c, a), b} {
+	_, _ = c.Close(), late.Close()
+	a.unused()
+	for _, h := range []*host{a, b} {
 		h.must("down", "r0")
 		h.must("apply-al", "r0")
 		if out := h.must("dump-md", "r0"); !strings.Contains(out, "la-size-sect") {
@@ -67,12 +69,6 @@ func TestResize(t *testing.T) {
 		}
 	}
 	equalDisks(t, a, b, size)
-}
-
-// c2 ends clients, so that their host may go down.
-func c2(x, y *nbdclient.Client, h *host) *host {
-	_, _ = x.Close(), y.Close()
-	return h
 }
 
 // TestGrownWhileDown grows the disks while nobody uses them: check-resize, or the daemon at

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,7 @@ func volumesPair(t *testing.T) (a, b *host) {
 		rest += fmt.Sprintf("nbd v%d { listen \"unix:@SOCKET@\"; resource r0; volume %d; }\n", n, n)
 	}
 	a, b = newPair(t, pairOptions{})
-	res := "resource r0 {\n net { connect-int 1; }\n"
+	res := "resource r0 {\n net { connect-int 1; " + patientNet + " }\n"
 	for _, h := range []*host{a, b} {
 		res += fmt.Sprintf(" on %s { address %s;\n", h.name, loopback.Address())
 		for n := range volumes {
@@ -140,36 +141,34 @@ func TestVolumeLosesItsDisk(t *testing.T) {
 		_ = clients[n].Close()
 	}
 	a.waitFor("all up to date", func(r *control.Resource) bool { return inSync([]control.Resource{*r}) })
-	a.must("secondary", "r0")
+	a.demote()
 	b.must("primary", "r0")
 	for n := range volumes {
 		b.checkVolume(n, ledgers[n])
 	}
-	b.must("secondary", "r0")
+	b.demote()
 	a.must("primary", "r0")
 	a.checkVolume(1, ledgers[1])
+}
+
+// setDisk changes the disk section of a volume of both nodes in the configuration of one, and
+// has it adjusted.
+func (h *host) setDisk(n int, options string) (told string) {
+	h.t.Helper()
+	section := regexp.MustCompile(fmt.Sprintf(`(volume %d \{[^{}]*disk) \{[^}]*\}`, n))
+	h.editRes(func(s string) string { return section.ReplaceAllString(s, "$1 { "+options+" }") })
+	return h.must("adjust", "r0")
 }
 
 // TestResyncAfter orders the resyncs of two volumes at run time.
 func TestResyncAfter(t *testing.T) {
 	t.Parallel()
 	a, b := volumesPair(t)
-	slow := "disk { c-plan-ahead 0; resync-rate 8M; "
+	const slow = "c-plan-ahead 0; resync-rate 1M; " // a minute, to be looked at
+	const fast = "c-plan-ahead 0; resync-rate 200M; "
 	for _, h := range []*host{a, b} {
-		h.editRes(func(s string) string {
-			s = strings.ReplaceAll(s, "disk { }", slow+"}")
-			at := strings.Index(s, "volume 0 {")
-			for at >= 0 { // on both hosts: volume 0 comes after volume 2
-				s = s[:at] + strings.Replace(s[at:], slow+"}", slow+"resync-after r0/2; }", 1)
-				next := strings.Index(s[at+1:], "volume 0 {")
-				if next < 0 {
-					break
-				}
-				at += 1 + next
-			}
-			return s
-		})
-		if out := h.must("adjust", "r0"); !strings.Contains(out, "resync-after, volume 0: the default to r0/2") {
+		h.setDisk(2, slow)
+		if out := h.setDisk(0, slow+"resync-after r0/2;"); !strings.Contains(out, "resync-after, volume 0: the default to r0/2") {
 			t.Errorf("adjust:\n%s", out)
 		}
 	}
@@ -182,13 +181,14 @@ func TestResyncAfter(t *testing.T) {
 	a.waitFor("the same at the source", func(r *control.Resource) bool {
 		return r.Volumes[0].State == "PausedSyncS" && r.Volumes[2].State == "SyncSource"
 	})
-	b.editRes(func(s string) string { return strings.Replace(s, "resync-after r0/2; ", "", 2) })
-	b.must("adjust", "r0")
+	b.setDisk(0, slow)
 	if r := a.snapshot(); r.Volumes[0].State != "PausedSyncS" { // it has still to wait there
 		t.Errorf("volume 0 of a: %+v", r.Volumes[0])
 	}
+	b.setDisk(2, fast)
 	b.waitFor("volume 2 first", func(r *control.Resource) bool {
 		return r.Volumes[2].Disk == "UpToDate" && r.Volumes[0].Disk != "UpToDate"
 	})
+	b.setDisk(0, fast)
 	b.must("wait-sync", "--timeout", patientOption, "r0")
 }

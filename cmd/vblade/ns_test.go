@@ -76,7 +76,7 @@ func (n nets) socket(t testing.TB) *packet.Socket {
 
 // Times that tests wait for.
 const (
-	patience = time.Minute            // for what must come: far above what it takes
+	patience = 2 * time.Minute        // for what must come: far above what it takes
 	silence  = 200 * time.Millisecond // for what must not
 )
 

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/replblk/replblk/aoe"
 	"github.com/replblk/replblk/aoe/aoetest"
@@ -109,13 +108,13 @@ func (n nets) get(t *testing.T, addr, page string) string {
 	t.Helper()
 	var conn net.Conn
 	err := aoetest.Inside(n.target, func() (err error) {
-		conn, err = net.DialTimeout("tcp", addr, 5*time.Second)
+		conn, err = net.DialTimeout("tcp", addr, patience)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}}
 	r, err := client.Get("http://" + addr + page)

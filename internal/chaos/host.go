@@ -21,8 +21,8 @@ const Resource = "r0"
 // Times that Host waits for.
 const (
 	pollInterval = 4 * time.Millisecond
-	endTimeout   = time.Minute
-	toolTimeout  = time.Minute
+	endTimeout   = 2 * time.Minute
+	toolTimeout  = 2 * time.Minute
 	askTimeout   = 10 * time.Second // a daemon that hangs, or is stopped, does not answer
 )
 
@@ -116,7 +116,7 @@ func (h *Host) Signal(sig syscall.Signal) {
 }
 
 // End sends a signal and waits for the daemon's end, which is returned. A daemon that
-// does not end in a minute is an error.
+// does not end in two minutes is an error.
 func (h *Host) End(sig syscall.Signal) error {
 	if !h.Running() {
 		return nil

@@ -16,8 +16,8 @@ import (
 
 // How long things may take that come about by themselves, far above what they take.
 const (
-	switchTimeout = time.Minute // the news of a demotion
-	beginTimeout  = time.Minute // two fresh nodes that connect
+	switchTimeout = 2 * time.Minute // the news of a demotion
+	beginTimeout  = 2 * time.Minute // two fresh nodes that connect
 )
 
 // Options of a Pair.

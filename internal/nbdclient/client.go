@@ -6,6 +6,7 @@ package nbdclient
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +36,7 @@ const (
 	flagFUA = 1
 
 	maxOptionReply = 64 << 10
-	dialTimeout    = 5 * time.Second
+	dialTimeout    = time.Minute // a server that only gets no processor is slow, not gone
 )
 
 // Client is a connection to an export. It is not safe for concurrent use.
@@ -55,12 +56,15 @@ func Dial(ctx context.Context, where, export string) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{conn: conn}
-	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
+	stop := context.AfterFunc(ctx, c.Abort)
 	if err := c.negotiate(export); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("nbd %s: export %q: %w", where, export, err)
+		stop()
+		c.Abort()
+		return nil, fmt.Errorf("nbd %s: export %q: %w", where, export, errors.Join(err, ctx.Err()))
 	}
-	_ = conn.SetDeadline(time.Time{})
+	if !stop() {
+		return nil, fmt.Errorf("nbd %s: export %q: %w", where, export, ctx.Err())
+	}
 	return c, nil
 }
 
