@@ -13,7 +13,7 @@ import (
 // without a new connection, and the answer says what cannot.
 func TestAdjust(t *testing.T) {
 	t.Parallel()
-	a, b := newPair(t, pairOptions{pace: "ping-timeout 100; timeout 301;"})
+	a, b := newPair(t, pairOptions{raced: true, pace: "ping-timeout 100; timeout 301;"})
 	a.editRes(func(s string) string { return s }) // a file of its own from the start
 	a.start()
 	b.start()

@@ -46,6 +46,7 @@ func find(c *aoetest.Client) (a aoe.ConfigArg, err error) {
 // An AoE target answers while its resource is Primary, and is not there otherwise.
 func TestAoE(t *testing.T) {
 	t.Parallel()
+	unraced(t)
 	server, client := veth(t)
 	a, b := newPair(t, pairOptions{})
 	// Only a has the interface.

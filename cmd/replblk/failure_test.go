@@ -15,7 +15,7 @@ import (
 // to date.
 func TestFrozenPeer(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{pace: cutNet})
+	a, b := synced(t, pairOptions{raced: true, pace: cutNet})
 	a.must("primary", "r0")
 	l := nbdclient.NewLedger()
 	c := a.dial()
@@ -83,7 +83,7 @@ func TestKillBoth(t *testing.T) {
 // The roles go to and fro under writing clients, which are sent away each time.
 func TestSwitchPrimaries(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{})
+	a, b := synced(t, pairOptions{raced: true})
 	l := nbdclient.NewLedger()
 	p, s := a, b
 	for range 8 {

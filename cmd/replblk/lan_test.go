@@ -65,7 +65,7 @@ func ip(t *testing.T, args string) {
 // the target's section, pace as in pairOptions.
 func (n lan) pair(t *testing.T, pace, more string) (a, b *host) {
 	t.Helper()
-	a, b = newPair(t, pairOptions{pace: pace, rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
+	a, b = newPair(t, pairOptions{raced: true, pace: pace, rest: "aoe e11 { shelf 1; slot 1; interface lan0; resource r0; " + more + " }\n"})
 	own := regexp.MustCompile(`(on (\w) \{ address )127\.\S+:\d+`)
 	for _, h := range []*host{a, b} {
 		h.ns = map[string]string{"a": n.a, "b": n.b}[h.name]
@@ -176,6 +176,7 @@ func (h *host) takeover() {
 // node is killed, comes back and takes over again. No acknowledged write is lost and
 // no read is from the past.
 func TestAoEFailover(t *testing.T) {
+	unraced(t)
 	n := newLAN(t, 1500)
 	a, b := n.pair(t, "", "")
 	s := n.station(t, 2)
@@ -253,6 +254,7 @@ func TestAoESwitch(t *testing.T) {
 // are there after the active node was killed, and after both nodes were restarted. The disk
 // says the same of itself all the time: a client must not take it for another one.
 func TestAoEListsSurvive(t *testing.T) {
+	unraced(t)
 	n := newLAN(t, 9000)
 	dir := t.TempDir()
 	a, b := n.pair(t, "", "permit reserve; permit mask; permit config-string; state-file \""+dir+"/NODE.json\";")
@@ -322,6 +324,7 @@ func TestAoEListsSurvive(t *testing.T) {
 // and when the cables are back the old one asks before it says a word, and is silent:
 // the clients' frames never go to it, although it is Primary still.
 func TestAoECut(t *testing.T) {
+	unraced(t)
 	n := newLAN(t, 1500)
 	a, b := n.pair(t, cutNet, "")
 	s := n.station(t, 2)

@@ -32,6 +32,7 @@ func (s *station) flood(n int) {
 // stands still. Nothing of it is carried out, all of it is counted, and the client is
 // served. The same station answers for the target's address, which is reported.
 func TestAoEFlood(t *testing.T) {
+	unraced(t)
 	n := newLAN(t, 1500)
 	n.another(t, "cli2")
 	const allowed = "02:00:00:00:00:99"

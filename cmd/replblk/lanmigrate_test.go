@@ -60,6 +60,7 @@ func (m *member) write(lba uint64) error {
 // in the middle of the other one's load and after the active node was killed. The guest,
 // whose memory are the ledger's books, finds all that it has written.
 func TestAoEMigration(t *testing.T) {
+	unraced(t)
 	n := newLAN(t, 1500)
 	n.another(t, "cli2")
 	a, b := n.pair(t, "", "permit reserve; state-file \""+t.TempDir()+"/NODE.json\";")

@@ -23,8 +23,9 @@ import (
 
 // These tests run two daemons as two processes on loopback, with files as disks.
 
-// binary is the replblk under test, built once.
-var binary string
+// binary is the replblk under test, built once. operator is the one that gives its daemons their
+// commands: without the race detector, with which every command would cost a second.
+var binary, operator string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "replblk-test-")
@@ -32,16 +33,33 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "replblk")
-	build := []string{"build", "-o", binary, "."}
+	operator = binary
+	build(binary, "CGO_ENABLED=0", "-race=false")
 	if raceEnabled {
-		build = []string{"build", "-race", "-o", binary, "."}
-	}
-	if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+		binary = filepath.Join(dir, "replblk-race")
+		build(binary, "CGO_ENABLED=1", "-race")
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=100") // a second otherwise, at every end
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func build(path, env, race string) {
+	c := exec.Command("go", "build", race, "-o", path, ".")
+	c.Env = append(os.Environ(), env)
+	if out, err := c.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	}
+}
+
+// unraced leaves a test out under the race detector (-short): whatever happens at the same time
+// in its daemons does so in another test too, and everything costs ten times as much there.
+func unraced(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("under the race detector others do the same")
+	}
 }
 
 const (
@@ -70,15 +88,19 @@ type host struct {
 }
 
 type pairOptions struct {
-	pace string // of the net section: when a peer is given up; "" is patientNet
-	net  string // more of the net section
-	disk string // more of the disk section
-	rest string // more of replblk.conf
+	raced bool   // the test runs under the race detector too
+	pace  string // of the net section: when a peer is given up; "" is patientNet
+	net   string // more of the net section
+	disk  string // more of the disk section
+	rest  string // more of replblk.conf
 }
 
 // newPair makes two nodes with fresh metadata; the daemons do not run yet.
 func newPair(t *testing.T, o pairOptions) (a, b *host) {
 	t.Helper()
+	if !o.raced {
+		unraced(t)
+	}
 	if o.pace == "" {
 		o.pace = patientNet
 	}
@@ -108,10 +130,13 @@ func newPair(t *testing.T, o pairOptions) (a, b *host) {
 		h.must("create-md", "--force", "r0")
 		t.Cleanup(func() {
 			h.end(syscall.SIGKILL)
+			if h.logged("DATA RACE") {
+				t.Errorf("%s: data race", h.name)
+			}
 			if t.Failed() {
 				log, _ := os.ReadFile(h.path(".log"))
 				lines := bytes.Split(log, []byte("\n"))
-				t.Logf("log of %s:\n%s", h.name, bytes.Join(lines[max(0, len(lines)-60):], []byte("\n")))
+				t.Logf("log of %s:\n%s", h.name, bytes.Join(lines[max(0, len(lines)-90):], []byte("\n")))
 			}
 		})
 	}
@@ -243,7 +268,7 @@ func (h *host) run(args ...string) (out string, code int, stderr string) {
 	var o, e bytes.Buffer
 	ctx, cancel := context.WithTimeout(h.t.Context(), 2*patient)
 	defer cancel()
-	c := exec.CommandContext(ctx, binary, h.args(args...)...)
+	c := exec.CommandContext(ctx, operator, h.args(args...)...)
 	c.Stdout, c.Stderr = &o, &e
 	err := c.Run()
 	var exit *exec.ExitError

@@ -133,11 +133,15 @@ func fillAndKill(t *testing.T, h *host, l *nbdclient.Ledger, d time.Duration) {
 
 func TestKillPrimary(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{})
+	a, b := synced(t, pairOptions{raced: true})
 	l := nbdclient.NewLedger()
 	hosts := []*host{a, b}
 	a.must("primary", "r0")
-	for round := range 4 { // the roles change sides with every round
+	rounds := 4
+	if testing.Short() {
+		rounds = 2
+	}
+	for round := range rounds { // the roles change sides with every round
 		p, s := hosts[round%2], hosts[1-round%2]
 		fillAndKill(t, p, l, 400*time.Millisecond)
 		s.waitFor("peer lost", func(r *control.Resource) bool { return r.Connection != "Connected" })
@@ -290,7 +294,7 @@ func TestSplitBrain(t *testing.T) {
 
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{})
+	a, b := synced(t, pairOptions{raced: true})
 	a.must("primary", "r0")
 	l := nbdclient.NewLedger()
 	var wg sync.WaitGroup
@@ -421,7 +425,7 @@ func TestMetadataAgrees(t *testing.T) {
 // A listener sees the changes in order, each with what identifies it.
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{})
+	a, b := synced(t, pairOptions{raced: true})
 	var seen []string
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -30,7 +30,7 @@ func (h *host) waitForSize(more uint64) uint64 {
 // one has the new size. The metadata is where drbdmeta looks for it.
 func TestResize(t *testing.T) {
 	t.Parallel()
-	a, b := synced(t, pairOptions{net: "allow-two-primaries no;"})
+	a, b := synced(t, pairOptions{raced: true, net: "allow-two-primaries no;"})
 	a.refused(control.ExitConfig, "(131) Need one Primary node to resize", "resize", "r0")
 	a.must("primary", "r0")
 	c := a.dial()

@@ -19,7 +19,7 @@ import (
 func TestService(t *testing.T) {
 	t.Parallel()
 	addr := loopback.Address()
-	a, _ := newPair(t, pairOptions{rest: "metrics { listen \"" + addr + "\"; }\n"})
+	a, _ := newPair(t, pairOptions{raced: true, rest: "metrics { listen \"" + addr + "\"; }\n"})
 	notes, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: a.path(".notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ func (h *host) decay(blocks ...int64) {
 
 // TestVerifyAndRepair goes through what an operator does about copies that differ.
 func TestVerifyAndRepair(t *testing.T) {
-	a, b := synced(t, pairOptions{net: "verify-alg sha256;", disk: "c-plan-ahead 0; resync-rate 100M;"})
+	a, b := synced(t, pairOptions{raced: true, net: "verify-alg sha256;", disk: "c-plan-ahead 0; resync-rate 100M;"})
 	a.must("primary", "r0")
 	b.decay(3, 4, 1000, 9000)
 

@@ -39,14 +39,15 @@ func (h *host) checkVolume(n int, l *nbdclient.Ledger) {
 	}
 }
 
-// volumesPair starts a pair in sync with three volumes, each with an export.
-func volumesPair(t *testing.T) (a, b *host) {
+// volumesPair starts a pair in sync with three volumes, each with an export; raced as in
+// pairOptions.
+func volumesPair(t *testing.T, raced bool) (a, b *host) {
 	t.Helper()
 	rest := ""
 	for n := 1; n < volumes; n++ {
 		rest += fmt.Sprintf("nbd v%d { listen \"unix:@SOCKET@\"; resource r0; volume %d; }\n", n, n)
 	}
-	a, b = newPair(t, pairOptions{})
+	a, b = newPair(t, pairOptions{raced: raced})
 	res := "resource r0 {\n net { connect-int 1; " + patientNet + " }\n"
 	for _, h := range []*host{a, b} {
 		res += fmt.Sprintf(" on %s { address %s;\n", h.name, loopback.Address())
@@ -88,7 +89,7 @@ func volumesPair(t *testing.T) (a, b *host) {
 // others are written.
 func TestVolumeLosesItsDisk(t *testing.T) {
 	t.Parallel()
-	a, b := volumesPair(t)
+	a, b := volumesPair(t, true)
 	a.must("primary", "r0")
 	var ledgers [volumes]*nbdclient.Ledger
 	var clients [volumes]*nbdclient.Client
@@ -163,7 +164,7 @@ func (h *host) setDisk(n int, options string) (told string) {
 // TestResyncAfter orders the resyncs of two volumes at run time.
 func TestResyncAfter(t *testing.T) {
 	t.Parallel()
-	a, b := volumesPair(t)
+	a, b := volumesPair(t, false)
 	const slow = "c-plan-ahead 0; resync-rate 1M; " // a minute, to be looked at
 	const fast = "c-plan-ahead 0; resync-rate 200M; "
 	for _, h := range []*host{a, b} {

@@ -18,6 +18,7 @@ var capture = flag.Bool("capture", false, "write aoe/testdata/vblade25.txt from 
 // aoe/testdata/README.md. Without -capture it asks ours and compares nothing
 // but that each request which Debian's answers is answered.
 func TestCapture(t *testing.T) {
+	unraced(t)
 	bin := debian
 	if !*capture {
 		bin = build(t)

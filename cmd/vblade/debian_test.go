@@ -56,6 +56,7 @@ func end(t *testing.T, pid int) {
 // TestVbladed starts us through vbladed, which passes its arguments on and our
 // output to logger.
 func TestVbladed(t *testing.T) {
+	unraced(t)
 	n, path, bin := newNets(t, 1500), image(t, sectors), build(t)
 	dir := filepath.Dir(bin) // vbladed looks for vblade beside itself
 	script, err := os.ReadFile("/usr/sbin/vbladed")
@@ -87,6 +88,7 @@ func TestVbladed(t *testing.T) {
 // TestSystemdUnit runs the command line of vblade@.service, with its variables from
 // the configuration of an instance, as systemd would put it together.
 func TestSystemdUnit(t *testing.T) {
+	unraced(t)
 	n, path, bin := newNets(t, 9000), image(t, sectors), build(t)
 	unit, err := os.ReadFile("/lib/systemd/system/vblade@.service")
 	if err != nil {
@@ -124,6 +126,7 @@ func TestSystemdUnit(t *testing.T) {
 
 // TestOCFAgent walks the life of a Pacemaker resource with the agent AoEtarget.
 func TestOCFAgent(t *testing.T) {
+	unraced(t)
 	n, path, bin := newNets(t, 1500), image(t, sectors), build(t)
 	root, err := filepath.Abs("../../.tools/resource-agents/usr/lib/ocf")
 	if err != nil {
@@ -183,6 +186,7 @@ func TestOCFAgent(t *testing.T) {
 
 // TestReaderOfOutputGone: a logger that dies takes nobody with it.
 func TestReaderOfOutputGone(t *testing.T) {
+	unraced(t)
 	n, path, bin := newNets(t, 1500), image(t, sectors), build(t)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -211,6 +215,7 @@ func TestReaderOfOutputGone(t *testing.T) {
 
 // TestWithoutRoot serves with the one capability that raw frames need.
 func TestWithoutRoot(t *testing.T) {
+	unraced(t)
 	n, path, bin := newNets(t, 9000), image(t, sectors), build(t)
 	for _, p := range []string{path, bin} {
 		if err := os.Chmod(p, 0o777); err != nil {

@@ -15,6 +15,7 @@ import (
 
 // TestStartLine compares the line at start-up with Debian's, for every option.
 func TestStartLine(t *testing.T) {
+	unraced(t)
 	ours := build(t)
 	n, path := newNets(t, 1500), image(t, sectors)
 	pid := regexp.MustCompile(`pid \d+`)
@@ -35,6 +36,7 @@ func TestStartLine(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
+	unraced(t)
 	ours, path := build(t), image(t, 16)
 	for args, want := range map[string]string{
 		"":                       "got 0 arguments",
@@ -63,6 +65,7 @@ func TestUsageErrors(t *testing.T) {
 
 // TestOffsetAndLength: the export is a window of the file, and writes stay in it.
 func TestOffsetAndLength(t *testing.T) {
+	unraced(t)
 	both(t, func(t *testing.T, bin string) {
 		n, path := newNets(t, 1500), image(t, 64)
 		n.start(t, bin, "-o", "8", "-l", "40", "1", "1", "srv", path)
@@ -89,6 +92,7 @@ func TestOffsetAndLength(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
+	unraced(t)
 	both(t, func(t *testing.T, bin string) {
 		n, path := newNets(t, 1500), image(t, 64)
 		n.start(t, bin, "-r", "1", "1", "srv", path)
@@ -108,6 +112,7 @@ func TestReadOnly(t *testing.T) {
 
 // TestBroadcastWrite: O05; Debian's vblade executes it.
 func TestBroadcastWrite(t *testing.T) {
+	unraced(t)
 	n, path := newNets(t, 1500), image(t, 64)
 	n.start(t, build(t), "1", "1", "srv", path)
 	c := n.initiator(t, aoe.AnyShelf, aoe.AnySlot)
@@ -124,6 +129,7 @@ func TestBroadcastWrite(t *testing.T) {
 
 // TestLateInterface: there is none at the start.
 func TestLateInterface(t *testing.T) {
+	unraced(t)
 	n, path, ours := newNets(t, 1500), image(t, 64), build(t)
 	ip(t, "-n", n.target, "link", "del", "srv")
 	s := n.launch(t, ours, "1", "1", "srv", path)
@@ -141,6 +147,7 @@ func TestLateInterface(t *testing.T) {
 // of a bridge, and the bridge gets its name and address, as Xen's network-bridge does
 // with a bond after the servers have started.
 func TestXenRename(t *testing.T) {
+	unraced(t)
 	n, path := newNets(t, 1500), image(t, 64)
 	ns := func(args ...string) { t.Helper(); ip(t, append([]string{"-n", n.target}, args...)...) }
 	ns("link", "set", "srv", "name", "bond0")

@@ -212,14 +212,45 @@ func (s *server) stop(t testing.TB) error {
 	}
 }
 
-// build returns our vblade, built once per test.
+// program is our vblade, built once, with the race detector if the tests are.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "vblade-test-")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "vblade")
+	args := []string{"build", "-o", program, "."}
+	if raceEnabled {
+		args = append([]string{"build", "-race"}, args[1:]...)
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=100") // a second otherwise, at every end
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build returns a copy of our vblade in a folder of the test's own.
 func build(t testing.TB) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "vblade")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := os.Link(program, bin); err != nil {
+		t.Fatal(err)
 	}
 	return bin
+}
+
+// unraced leaves a test out under the race detector (-short): whatever happens at the same time
+// in a vblade does so in another test too.
+func unraced(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("under the race detector others do the same")
+	}
 }
 
 // both runs a test against our vblade and against Debian's.

@@ -84,6 +84,7 @@ func TestNBDBackend(t *testing.T) {
 }
 
 func TestNBDBackendReadOnly(t *testing.T) {
+	unraced(t)
 	bin, n := build(t), newNets(t, 1500)
 	uri, _ := serveNBD(t, image(t, 64), true)
 	s := n.start(t, bin, "-r", "2", "1", "srv", uri)

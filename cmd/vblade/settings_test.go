@@ -33,6 +33,7 @@ func TestArguments(t *testing.T) {
 // TestKeepsState: what initiators set outlives the process, but not the mask list of the
 // command line.
 func TestKeepsState(t *testing.T) {
+	unraced(t)
 	n, path, dir := newNets(t, 1500), image(t, sectors), filepath.Join(t.TempDir(), "state")
 	other := aoe.MAC{2, 0, 0, 0, 0, 9}
 	srv := n.start(t, build(t), "--state", dir, "7", "3", "srv", path)

@@ -63,6 +63,7 @@ func TestResize(t *testing.T) {
 
 // TestResizeIsAdvertised: initiators that ask nobody are told.
 func TestResizeIsAdvertised(t *testing.T) {
+	unraced(t)
 	n, path := newNets(t, 1500), image(t, 64)
 	n.start(t, build(t), "1", "1", "srv", path)
 	watch := n.socket(t)
