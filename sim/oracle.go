@@ -132,11 +132,19 @@ func (o *oracle) resync(node int) {
 			return
 		}
 		o.w.check.giveUp(node)
-	} else {
+	} else if !o.unaware(1 - node) {
 		o.w.check.only(node)
 	}
 	o.source = node
 	o.current[1-node] = false
+}
+
+// unaware says whether the target of a resync has not heard yet that its request, to be invalidated,
+// was agreed to. If the answer is lost it never begins, and its copy counts as before: it may
+// be promoted. When it does begin, invalidated takes that back.
+func (o *oracle) unaware(target int) bool {
+	st := o.w.nodes[target].state()
+	return st.Conn == state.Connected && st.Disk == state.UpToDate
 }
 
 // mayLose says whether node may be chosen although it lacks something.
