@@ -68,6 +68,50 @@ func TestReconnectEndsTheWaitForFencing(t *testing.T) {
 	p.equal(t)
 }
 
+// A Primary that is suspended until its peer is fenced goes on with a peer that has come back and
+// lacks its writes when that has heard so, and not before: the peer may be disconnected, and
+// would be promoted without them (found by the simulator, seed 37967).
+func TestReconnectedTargetMustHear(t *testing.T) {
+	p := newPair(fencingConfig(), fencingConfig())
+	a, b := establish(t, p)
+	p.apart = true
+	b.asleep = true
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	p.cut()
+	b.inbox, b.asleep = b.inbox[len(b.inbox)-1:], false
+	p.tick(5)
+	p.apart = false
+	p.link()
+	p.apart = true
+	for steps := 0; a.r.State(0).Conn != state.WFBitMapS; steps++ {
+		if steps > 1000 {
+			t.Fatalf("a is %v\n%s", a.r.State(0), p.take())
+		}
+		if b.r.State(0).Conn < state.WFReportParams {
+			b.next()
+		}
+		a.next()
+	}
+	a.alone()
+	if o, ok := a.outcome[id]; ok {
+		t.Errorf("the write is answered %v while b is %v", o, b.r.State(0))
+	}
+	b.admin(Admin{Kind: AdminDisconnect, Force: true})
+	b.inbox = b.inbox[len(b.inbox)-1:]
+	p.tick(5)
+	if o, ok := a.outcome[id]; ok || !a.r.State(0).SuspFen {
+		t.Errorf("a is %v, the write is answered %v %v, b is %v\n%s", a.r.State(0), ok, o, b.r.State(0), p.take())
+	}
+	b.admin(Admin{Kind: AdminConnect})
+	p.apart = false
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	if p.equal(t); a.outcome[id] != OK || b.data[8] != 5 {
+		t.Errorf("the write is answered %v, b has %d", a.outcome[id], b.data[8])
+	}
+}
+
 func TestPromotionFencesFirst(t *testing.T) {
 	p := newPair(fencingConfig(), fencingConfig())
 	a, b := establish(t, p)

@@ -267,6 +267,9 @@ func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 		v.r.part(NoteIncompatible)
 		return true
 	}
+	if own.Conn == state.WFBitMapS && p.Conn == state.WFBitMapT {
+		v.resume()
+	}
 	if own.Conn > state.WFReportParams && v.st.Conn > state.Connected && p.Conn <= state.Connected && p.Disk != state.Negotiating {
 		v.sendUUIDs(0)
 		v.sendState()

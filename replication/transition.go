@@ -149,8 +149,13 @@ func (v *volume) afterConn(old, now state.State) {
 	}
 	if old.Conn == state.WFReportParams && connected { // 14
 		v.sendState()
-		v.resume()
+		if now.Conn != state.WFBitMapS { // else the target has to hear of it first
+			v.resume()
+		}
 		v.freshSpaceConnected()
+	}
+	if old.Conn == state.WFBitMapS && connected {
+		v.resume()
 	}
 	if now.Conn == state.Ahead && old.Conn != state.Ahead { // 15
 		v.sendState()
@@ -339,6 +344,11 @@ func (v *volume) ownUUIDs() metadata.UUIDs {
 }
 
 // resume ends a suspension that waited for the peer: it is back (spec 10.4).
+//
+// A peer that lacks what was written here must have heard so, for then it is Outdated. Until it
+// has, it may be disconnected and take itself for UpToDate, and with this node demoted, or
+// gone, it would be promoted without what this node has answered. It says by its P_STATE that it
+// has, or by its bitmap. A kernel sends what waits once more, and answers it when the peer has it.
 func (v *volume) resume() {
 	if v.st.SuspFen {
 		next := v.st
