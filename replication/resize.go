@@ -416,10 +416,17 @@ func (v *volume) syncNewSpace(source bool) {
 		v.xfer.grown = true
 		v.makeSyncUUID()
 	default:
+		v.xfer.grown = true
 		s.Conn = state.WFSyncUUID
 		v.force(s)
 		v.useEarlyUUID()
 	}
+}
+
+// lacksNewSpaceOnly says whether this node waits for the sync UUID of new space. Nothing was
+// overwritten yet, and if the source has lost its disk this is the only good copy.
+func (v *volume) lacksNewSpaceOnly() bool {
+	return v.st.Conn == state.WFSyncUUID && v.st.Disk == state.Outdated && v.xfer.grown
 }
 
 // useEarlyUUID takes the sync UUID that came before it was expected.

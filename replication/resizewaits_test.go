@@ -115,3 +115,28 @@ func TestHeldWriteIsMarked(t *testing.T) {
 		t.Errorf("%d bits after the connection was lost\n%s", v.disk.bm.Weight(), p.take())
 	}
 }
+
+// TestSourceOfNewSpaceFails: the disk of a Primary fails when both nodes have grown, and before the
+// new space is named. Its peer has everything but that, and the application goes on with it
+// (simulator, seed 56352).
+func TestSourceOfNewSpaceFails(t *testing.T) {
+	p, a, b := grown(t, 20000)
+	a.admin(Admin{Kind: AdminResize})
+	p.holdNewSpace(t)
+	a.failing[OpWrite] = true
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	p.states(t, "Connected Primary/Secondary Diskless/UpToDate", "Connected Secondary/Primary UpToDate/Diskless")
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[8] != 5 {
+		t.Fatalf("write: %v %v, b has %d\n%s", ok, o, b.data[8], p.take())
+	}
+	clear(a.failing)
+	p.freeNewSpace(t)
+	a.attach()
+	p.tick(200)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if a.data[8] != 5 {
+		t.Fatal("an answered write is lost")
+	}
+}

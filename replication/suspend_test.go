@@ -1,9 +1,11 @@
 package replication
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 func noDataConfig() Config {
@@ -153,4 +155,38 @@ func TestNoDataWaitsWithHalfACopy(t *testing.T) {
 	if p.equal(t); a.data[60000] != 7 || a.data[60008] != 8 {
 		t.Fatalf("data %d %d", a.data[60000], a.data[60008])
 	}
+}
+
+// A disk that is attached beside an Outdated one ends the wait when the two have been compared:
+// what the peer alone has written is not answered before (simulator, seed 56352).
+func TestNoDataWaitsForTheVerdict(t *testing.T) {
+	p := newPair(noDataConfig(), noDataConfig())
+	a, b := establish(t, p)
+	a.failing[OpWrite], b.asleep = true, true
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	outdated := wire.StateWord{State: state.State{Role: state.Secondary, Peer: state.Primary, Conn: state.Connected, Disk: state.Outdated}.Word()}
+	a.hears(wire.CmdState, DataSocket, outdated.AppendTo(nil))
+	p.settle()
+	b.asleep = false
+	for b.next() {
+	}
+	b.asleep = true
+	a.inbox = slices.DeleteFunc(a.inbox, func(ev Event) bool { return ev.Cmd == wire.CmdState || ev.Cmd == wire.CmdUUIDs })
+	p.settle()
+	if s := a.r.State(0); s.PeerDisk != state.Outdated || !s.SuspNod || !a.r.ios.list[0].netOK {
+		t.Fatalf("a is %v\n%s", s, p.take())
+	}
+	clear(a.failing)
+	a.attach()
+	p.settle()
+	if o, ok := a.outcome[id]; ok || a.r.State(0).Disk != state.Negotiating {
+		t.Fatalf("a is %v, the write is answered: %v %v\n%s", a.r.State(0), ok, o, p.take())
+	}
+	b.asleep = false
+	p.tick(30)
+	if o, ok := a.outcome[id]; !ok || o != OK || a.r.State(0).Suspended() {
+		t.Fatalf("a is %v, write %v %v\n%s", a.r.State(0), ok, o, p.take())
+	}
+	p.equal(t)
 }

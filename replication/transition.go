@@ -65,6 +65,9 @@ func (v *volume) apply(want state.State, hard bool) state.Result {
 		}
 	}
 	want.AftrIsp = v.follows
+	if want.PeerDisk <= state.Failed && v.lacksNewSpaceOnly() {
+		want.Disk = state.UpToDate
+	}
 	next, result := state.Next(v.st, want, hard, v.rules(), v.neg)
 	if !result.OK() || next == v.st {
 		return result
@@ -358,10 +361,11 @@ func (v *volume) resume() {
 }
 
 // dataIsBack ends a suspension for lack of data when one of the copies can be reached. DRBD
-// does so at any new connection, and has what waited fail if the peer has no data either.
+// does so at any new connection, and has what waited fail if the peer has no data either. While
+// a disk waits for the verdict the rules take the peer's, even if Outdated, for UpToDate.
 func (v *volume) dataIsBack() {
 	s := v.st
-	if s.SuspNod && (s.Disk == state.UpToDate || s.PeerDisk == state.UpToDate && s.Conn >= state.Connected) {
+	if s.SuspNod && s.Disk != state.Attaching && s.Disk != state.Negotiating && (s.Disk == state.UpToDate || s.PeerDisk == state.UpToDate && s.Conn >= state.Connected) {
 		s.SuspNod = false
 		v.force(s)
 	}
