@@ -37,6 +37,12 @@ func (v *volume) attach(a *Attach) {
 	if v.st.Conn >= state.Connected && v.st.PeerDisk == state.UpToDate {
 		found.Disk = v.beside(d, found.Disk)
 	}
+	if v.st.Conn < state.Connected && v.passed != 0 && metadata.SameUUID(v.passed, d.sb.UUIDs.Current()) {
+		// What the disk says of the peer is older than its failure. It may say that the peer is
+		// Outdated, if it was the source of a resync, and this node would go on beside a newer
+		// generation (simulator, seed 65187).
+		found.Disk, found.PeerOutdated = min(found.Disk, metadata.DiskOutdated), false
+	}
 	v.disk = d
 	v.crashed = found.CrashedPrimary
 	v.sizeAtAttach(d)
@@ -229,6 +235,7 @@ func (v *volume) failDisk() {
 		return
 	}
 	v.leavePeerBehind()
+	v.faulted = true
 	next := v.st
 	next.Disk = state.Failed
 	v.force(next)

@@ -48,6 +48,8 @@ type volume struct {
 	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
 	heir         bool   // the peer may have begun a generation based on exposed and not have told us
 	outrun       uint64 // current UUID of an own disk that failed while the peer's went on, until another one is seen
+	passed       uint64 // current UUID of an own disk without which the peer went on, until both are UpToDate again
+	faulted      bool   // the disk went out of service without an operator who took it away in good order, until then
 	heirless     int    // ticks that I/O may still wait for that, see heir.go
 	crashed      bool   // this node went down as Primary and the copies have not been equal since
 	peerDetaches bool   // the peer asked to detach its disk in good order

@@ -93,7 +93,7 @@ func (v *volume) after(old, now state.State) {
 		if v.disk != nil {
 			v.disk.kept = v.r.conn.protocol != ProtocolA
 		}
-		v.crashed = false
+		v.crashed, v.passed, v.faulted = false, 0, false
 		v.peerUUIDs.flags &^= flagCrashed
 		v.updateFlags()
 	}
@@ -222,12 +222,19 @@ func (v *volume) afterDisk(old, now state.State) {
 	}
 }
 
-// peerGoesOn remembers the generation of an own disk that has failed under a Primary, while the peer
-// has good data: now, or when the resync of which it is the target comes to its end.
+// peerGoesOn remembers the generation of an own disk that is out of service, while the peer
+// has good data: now, or when the resync of which it is the target comes to its end. The peer
+// begins another one if there is a Primary, or if the disk has failed (afterPeerDisk); outrun
+// is about the first, where a mark on the disk says that it has seen every write.
 func (v *volume) peerGoesOn() {
 	s, own := v.st, v.ownUUIDs()
-	if s.Disk == state.Failed && s.Conn >= state.Connected && s.Role == state.Primary && s.PeerDisk == state.UpToDate &&
-		metadata.SameUUID(v.exposed, own.Current()) {
+	if s.Conn < state.Connected || s.PeerDisk != state.UpToDate || s.Disk != state.Failed && s.Disk != state.Diskless {
+		return
+	}
+	if v.passed == 0 && (v.faulted || s.Role == state.Primary || s.Peer == state.Primary) {
+		v.passed = v.exposed
+	}
+	if s.Disk == state.Failed && s.Role == state.Primary && metadata.SameUUID(v.exposed, own.Current()) {
 		v.outrun = v.exposed
 	}
 }
