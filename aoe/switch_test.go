@@ -286,9 +286,12 @@ func (s *switchSim) run() (requests int) {
 
 // TestNoLateCopyUndoesAWrite: O01, O02, O03 over a hundred simulated LANs.
 func TestNoLateCopyUndoesAWrite(t *testing.T) {
-	const seeds = 100
+	seeds := uint64(100)
+	if testing.Short() { // under the race detector
+		seeds = 10
+	}
 	var requests, handed, superseded, stale, silent uint64
-	for seed := range uint64(seeds) {
+	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			s := &switchSim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: mem.New(100), tags: map[uint32]chan []byte{}}
 			for i := range s.ends {

@@ -100,6 +100,15 @@ func (h *host) crash(seed uint64) {
 	h.disk.Crash(seed)
 }
 
+// seeds is how many of n runs a test makes: one under the race detector (-short), which costs
+// ten times as much and finds what it looks for in any of them.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return 1
+	}
+	return n
+}
+
 func limit(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -282,7 +291,7 @@ func TestPairForcedWhileConnected(t *testing.T) {
 // TestPairOutagesUnderLoad breaks the connection at any moment, also during resync,
 // while four applications write.
 func TestPairOutagesUnderLoad(t *testing.T) {
-	for seed := range uint64(2) {
+	for seed := range seeds(2) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &transport.Memory{}
 			a, b := pair(t, n, "a", "b")
@@ -331,7 +340,7 @@ func region(t *testing.T, v *Volume, w uint64, image []byte) {
 // application did not flush may be lost; but both copies must be equal, and contain
 // everything that was flushed.
 func TestPairCrashedPrimary(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range seeds(4) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &transport.Memory{}
 			a, b := pair(t, n, "a", "b")
@@ -359,7 +368,7 @@ func TestPairCrashedPrimary(t *testing.T) {
 
 // TestPairCrashedSecondary pulls the plug of the Secondary while the Primary writes on.
 func TestPairCrashedSecondary(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range seeds(4) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &transport.Memory{}
 			a, b := pair(t, n, "a", "b")
