@@ -72,6 +72,11 @@ func (r *runner) aoe(ctx context.Context, where string) error {
 
 func (r *runner) aoeSection(ctx context.Context, where, section string, mtu int, list []job, opts []string) error {
 	return r.within(where, func(p place) error {
+		// One for all: some memory is slower than other memory, on a virtual machine above all.
+		image, err := p.image("aoe")
+		if err != nil {
+			return err
+		}
 		var blades []*blade
 		defer func() {
 			for _, b := range blades {
@@ -79,7 +84,7 @@ func (r *runner) aoeSection(ctx context.Context, where, section string, mtu int,
 			}
 		}()
 		for i, bin := range []string{filepath.Join(filepath.Dir(p.replblk), "vblade"), debianVblade} {
-			b, err := startBlade(ctx, p, []string{ours, "vblade"}[i], bin, mtu, opts)
+			b, err := startBlade(ctx, p, []string{ours, "vblade"}[i], bin, image, mtu, opts)
 			if err != nil {
 				return err
 			}
@@ -106,11 +111,7 @@ func ipCommand(ctx context.Context, args string) error {
 	return runQuiet(ctx, append([]string{"ip"}, strings.Fields(args)...))
 }
 
-func startBlade(ctx context.Context, p place, name, bin string, mtu int, opts []string) (*blade, error) {
-	image, err := p.image(name)
-	if err != nil {
-		return nil, err
-	}
+func startBlade(ctx context.Context, p place, name, bin, image string, mtu int, opts []string) (*blade, error) {
 	id := fmt.Sprintf("bench%d%s", os.Getpid()%100000, name[:1])
 	b := &blade{name: name, ns: [2]string{id + "s", id + "c"}}
 	for _, args := range []string{
@@ -125,6 +126,7 @@ func startBlade(ctx context.Context, p place, name, bin string, mtu int, opts []
 	}
 	argv := append([]string{"ip", "netns", "exec", b.ns[0], bin, "-b", "64"}, opts...)
 	argv = append(argv, strconv.Itoa(shelf), strconv.Itoa(slot), "srv", image)
+	var err error
 	if b.proc, err = start(ctx, p.run, name, argv...); err == nil {
 		err = b.discover()
 	}
