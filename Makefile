@@ -15,14 +15,14 @@ FLOOR    ?= 95
 PKGS     := ./...
 # Pure packages: what must stay free of I/O, and what coverage is counted for.
 PURE     := ./bitmap ./activitylog ./metadata ./replication ./replication/state ./replication/wire
+# Tests of real programs wait more than they work: so many packages are tested side by side.
+BESIDE   := -p 4
 # What has goroutines or locks (internal/lint).
 RACED    := ./aoe ./aoe/netif ./aoe/packet ./block/faulty ./block/file ./block/mem ./block/record ./block/remote ./cmd/replblk ./cmd/vblade ./internal/buffer ./internal/chaos ./internal/control ./nbd ./node ./node/transport
 
 export CGO_ENABLED ?= 0
 # For all that is built, so that nothing is built twice, with it and without.
 export GOFLAGS ?= -trimpath
-# For process substitution.
-SHELL := bash
 
 .PHONY: help build deps test check unit race sim crash proof mutants mutants-fast kill-points soak track-record fuzz bench bench-vm demo interop cover pairs clean
 
@@ -30,7 +30,7 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 16
 
 build: ## static replblk and vblade into bin/
-	$(GO) build -o $(BIN)/ ./cmd/...
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
 deps: ## install the Debian packages that tests and the demo use (root)
 	@scripts/deps.sh
@@ -47,10 +47,10 @@ check: $(LINT) ## gofmt, vet, linters, tidy modules, import graph
 	@grep 'fault catalogue' $(BIN)/lint.log
 
 unit: build ## unit, golden and process-level tests, fuzz corpora
-	$(GO) test -vet=off -count=1 -timeout 20m $$($(GO) list $(PKGS) | grep -v /internal/lint)
+	$(GO) test -vet=off -count=1 $(BESIDE) -timeout 20m $$($(GO) list $(PKGS) | grep -v /internal/lint)
 
 race: ## what has goroutines under the race detector, each concurrent path once
-	CGO_ENABLED=1 $(GO) test -vet=off -race -short -timeout 20m $(RACED)
+	CGO_ENABLED=1 $(GO) test -vet=off -race -short $(BESIDE) -timeout 20m $(RACED)
 
 sim: ## simulated clusters: RUNS seeds, one SEED, or a PLAN
 	$(GO) test ./sim -run 'TestSim$$' -v -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,$(if $(PLAN),-sim.plan=$(abspath $(PLAN)) -sim.v,-sim.runs=$(RUNS)))
