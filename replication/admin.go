@@ -155,6 +155,7 @@ func (r *Resource) connect(c command) {
 	r.reply(c.Token, state.Success)
 }
 
+// role is the role of the node: Primary if any volume is, for they change it together.
 func (r *Resource) role() state.Role {
 	for _, v := range r.vols {
 		if v.st.Role == state.Primary {
@@ -227,7 +228,7 @@ func (v *volume) tryPromote(c *command) bool {
 // peer has had the time to tell.
 func (r *Resource) mayResign(c *command) bool {
 	if c.until == 0 {
-		c.until = r.now + Time(r.cfg.PingTimeoutTenths+1)*100*Millisecond
+		c.until = r.now + tenths(r.cfg.PingTimeoutTenths+1)
 	}
 	if r.now >= c.until || len(r.commands) >= maxCommands {
 		return false

@@ -83,6 +83,12 @@ type Config struct {
 	Seed              uint64 // random; replenished by every EvTick
 }
 
+// tenths converts a number of tenths of a second.
+func tenths(n int) Time { return Time(n) * 100 * Millisecond }
+
+// koTime is how long the peer may take to answer a request, 0: for ever.
+func (c *Config) koTime() Time { return tenths(c.TimeoutTenths * c.KoCount) }
+
 // RRConflict is rr-conflict: what to do when a Primary would become SyncTarget.
 type RRConflict uint8
 

@@ -157,7 +157,7 @@ func (r *Resource) free(b BufID) {
 	}
 }
 
-// start makes the connection wanted.
+// startConnecting makes the connection wanted.
 func (r *Resource) startConnecting() {
 	r.setConn(state.Unconnected)
 	r.reconnect()
@@ -315,7 +315,7 @@ func (r *Resource) connTick() {
 		return
 	}
 	if c.phase != phaseUp {
-		if limit := Time(8*r.cfg.PingTimeoutTenths) * 100 * Millisecond; r.now-c.upSince > max(limit, 2*Second) {
+		if limit := tenths(8 * r.cfg.PingTimeoutTenths); r.now-c.upSince > max(limit, 2*Second) {
 			r.lose(state.NetworkFailure, NotePeerSilent)
 		}
 		return
@@ -324,7 +324,7 @@ func (r *Resource) connTick() {
 		v.owedTick()
 	}
 	r.pingTick()
-	limit := Time(r.cfg.TimeoutTenths*r.cfg.KoCount) * 100 * Millisecond
+	limit := r.cfg.koTime()
 	if limit == 0 || r.now-c.upSince < limit {
 		return
 	}
@@ -336,7 +336,7 @@ func (r *Resource) connTick() {
 func (r *Resource) pingTick() {
 	c := &r.conn
 	idle := max(c.lastMeta, c.lastData)
-	timeout := Time(r.cfg.PingTimeoutTenths) * 100 * Millisecond
+	timeout := tenths(r.cfg.PingTimeoutTenths)
 	switch {
 	case c.pingSent != 0 && r.now-max(c.pingSent, idle) > timeout:
 		r.lose(state.NetworkFailure, NotePeerSilent)

@@ -12,7 +12,7 @@ import "github.com/replblk/replblk/replication/state"
 // that it has carried out, and how long the core may be out of the world without losing
 // its trust in the connection. It is ping-timeout, and some ticks at least.
 func (c *Config) Lease() Time {
-	return max(Time(c.PingTimeoutTenths)*100*Millisecond, 300*Millisecond)
+	return max(tenths(c.PingTimeoutTenths), 300*Millisecond)
 }
 
 // checkLease is called before every event.
@@ -21,7 +21,7 @@ func (r *Resource) checkLease(ev *Event) {
 	if ev.Kind == EvTick {
 		r.ticked = ev.Now
 	}
-	if gap <= r.cfg.Lease() || r.conn.doubted || !r.conn.established() || !r.primary() {
+	if gap <= r.cfg.Lease() || r.conn.doubted || !r.conn.established() || r.role() != state.Primary {
 		return
 	}
 	r.conn.doubted = true
@@ -30,6 +30,3 @@ func (r *Resource) checkLease(ev *Event) {
 		r.restless = true
 	})
 }
-
-// primary says whether any volume is Primary: they change role together.
-func (r *Resource) primary() bool { return len(r.vols) > 0 && r.vols[0].st.Role == state.Primary }

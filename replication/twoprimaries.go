@@ -204,12 +204,11 @@ func (v *volume) contestTick() {
 	if !v.r.twoPrimaries() {
 		return
 	}
-	c := &v.r.cfg
-	if len(v.gate) > 0 && v.r.now-v.gate[0].since > Time(c.PingTimeoutTenths)*100*Millisecond {
+	if len(v.gate) > 0 && v.r.now-v.gate[0].since > tenths(v.r.cfg.PingTimeoutTenths) {
 		v.r.lose(state.NetworkFailure, NotePeerSilent)
 		return
 	}
-	limit := Time(c.TimeoutTenths*c.KoCount) * 100 * Millisecond
+	limit := v.r.cfg.koTime()
 	for _, s := range v.active {
 		if q := &v.r.ios.list[s.owner]; q.postponed && limit > 0 && v.r.now-q.start > limit {
 			v.r.lose(state.Timeout, NotePeerStuck)
