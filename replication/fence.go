@@ -46,11 +46,7 @@ func (r *Resource) fencePeer() {
 func (r *Resource) fenceAfterLoss() {
 	policy, good := r.fencing()
 	if !good {
-		for _, v := range r.vols {
-			next := v.st
-			next.SuspFen = false // there is no data to protect
-			v.force(next)
-		}
+		r.endFencing() // there is no data to protect
 		return
 	}
 	if policy == state.DontCare {
@@ -115,9 +111,13 @@ func (r *Resource) applyFence(exit int) {
 		}
 		v.wish(next)
 	}
-	if !r.peerIsOut() {
-		return
+	if r.peerIsOut() {
+		r.endFencing()
 	}
+}
+
+// endFencing lets I/O go on that waited for the peer to be fenced.
+func (r *Resource) endFencing() {
 	for _, v := range r.vols {
 		next := v.st
 		next.SuspFen = false
