@@ -213,7 +213,7 @@ func (v *volume) localError(op Op, sector, sectors uint64) {
 	}
 	e := v.r.note(v, NoteDiskError)
 	e.Op, e.Sector, e.Size = op, sector, uint32(sectors<<9)
-	if v.disk == nil || v.disk.failed {
+	if !v.inService() {
 		return
 	}
 	switch {
@@ -231,7 +231,7 @@ func (v *volume) localError(op Op, sector, sectors uint64) {
 
 // failDisk takes the disk out of service.
 func (v *volume) failDisk() {
-	if v.disk == nil || v.disk.failed {
+	if !v.inService() {
 		return
 	}
 	v.leavePeerBehind()

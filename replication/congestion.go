@@ -48,7 +48,7 @@ func (v *volume) relieve() {
 
 // aheadTick starts the resync when the link has been idle for a while.
 func (v *volume) aheadTick() {
-	if v.st.Conn != state.Ahead || v.disk == nil || v.disk.failed || v.xfer.caughtUp {
+	if v.st.Conn != state.Ahead || !v.inService() || v.xfer.caughtUp {
 		return
 	}
 	switch {

@@ -37,6 +37,9 @@ const (
 	bitmapBurst = 64
 )
 
+// merged says whether both bitmaps have been sent.
+func (x *exchange) merged() bool { return x.sent && x.got }
+
 // start makes the own bitmap wait to be sent.
 func (x *exchange) start() { *x = exchange{state: xferWaits} }
 
@@ -136,7 +139,7 @@ func (v *volume) bitmapArrived(payload []byte, compressed bool) bool {
 
 // bitmapsExchanged starts the resync at the source when both bitmaps are merged.
 func (v *volume) bitmapsExchanged() {
-	if v.st.Conn == state.WFBitMapS && v.xfer.sent && v.xfer.got {
+	if v.st.Conn == state.WFBitMapS && v.xfer.merged() {
 		v.makeSyncUUID()
 	}
 }
@@ -173,12 +176,10 @@ func (v *volume) unnamed() bool { return v.disk != nil && v.disk.sb.UUIDs.Bitmap
 // becomeSource starts the resync. From here on writes are replicated again, so the sync
 // UUID must be the next packet on the data socket.
 func (v *volume) becomeSource() {
-	c := v.st.Conn
-	exchanged := c == state.WFBitMapS && v.xfer.sent && v.xfer.got // not that of an earlier connection
-	if !exchanged && c != state.StartingSyncS && (c != state.Connected || !v.xfer.grown) && (c != state.Ahead || !v.xfer.caughtUp) || v.disk == nil || !v.r.conn.established() {
-		return
-	}
 	r := v.r
+	if !v.aboutToBeSource() || v.st.Conn == state.WFBitMapS && !v.xfer.merged() || v.disk == nil || !r.conn.established() {
+		return // the connection that it was meant for is gone
+	}
 	off := r.open(wire.CmdSyncUUID, v.num, wire.SyncUUIDSize)
 	r.fx.Buf = (&wire.SyncUUID{UUID: v.disk.sb.UUIDs.Bitmap()}).AppendTo(r.fx.Buf)
 	r.close(DataSocket, off)

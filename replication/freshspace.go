@@ -43,7 +43,7 @@ func (v *volume) freshSpaceTick() {
 	switch {
 	case s.Conn < state.Connected:
 		f.waiting = false // until the next handshake
-	case v.disk == nil || v.disk.failed || v.disk.bm.Weight() == 0:
+	case !v.inService() || v.disk.bm.Weight() == 0:
 		*f = freshSpace{}
 	case s.Conn != state.Connected || !bothUpToDate(s): // an online verify, or a resync, which may settle it
 		f.since = v.r.now

@@ -109,7 +109,7 @@ func (v *volume) seePeer(peerDisk state.Disk) bool {
 // resync on this connection.
 func (v *volume) skipInitialSync(current uint64) {
 	v.clearAllBits()
-	v.disk.sb.UUIDs[1] = 0
+	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
 	v.setCurrent(current)
 	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
 	next := v.st
@@ -415,7 +415,7 @@ func (v *volume) splitBrain(hg verdict, peerRole state.Role) (_ verdict, resigns
 	r := v.r
 	r.handler(v, HandlerInitialSplitBrain)
 	if hg == splitAuto || r.cfg.AlwaysASBP {
-		c := contest{selfPrimaryThen: v.disk.sb.UUIDs[1]&1 != 0, peerPrimaryThen: v.peerUUIDs.UUIDs[1]&1 != 0,
+		c := contest{selfPrimaryThen: metadata.WasPrimary(v.disk.sb.UUIDs.Bitmap()), peerPrimaryThen: metadata.WasPrimary(v.peerUUIDs.Bitmap()),
 			selfChanges: v.announced, peerChanges: v.peerUUIDs.bits, selfPrimary: v.st.Role == state.Primary,
 			peerPrimary: peerRole == state.Primary, resolve: r.conn.resolve}
 		decided := c.recover(r.cfg.AfterSB)

@@ -31,9 +31,7 @@ func (v *volume) awaitHeir(old state.State) {
 
 // heirPossible says whether the peer may begin a generation because this node has no disk.
 func (v *volume) heirPossible() bool {
-	s := v.st
-	return v.r.conn.established() && s.Role == state.Primary && s.Disk < state.Inconsistent &&
-		s.Conn >= state.Connected && s.PeerDisk == state.UpToDate
+	return v.st.Role == state.Primary && v.st.Disk < state.Inconsistent && v.peerServes()
 }
 
 // heirOrNone ends the wait when the peer has told its new generation, or nothing it has counts.

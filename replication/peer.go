@@ -29,7 +29,6 @@ type peerReq struct {
 	alone   bool // the peer had no disk when it sent the write: this is the only copy
 	maySet  bool // the write may clear bits: of the resync that ran when it arrived
 	wantAck bool // P_WRITE_ACK when written
-	queued  bool // not yet submitted
 	thin    bool // peerReadSync: zeroes need not be sent
 	onDisk  bool // submitted and not answered
 	orphan  bool // the connection it came from is gone
@@ -161,7 +160,7 @@ func (v *volume) peerWrite(ev *Event) bool {
 	i := r.peer.alloc()
 	p := &r.peer.list[i]
 	*p = peerReq{kind: peerWrite, vol: v, sector: d.Sector, size: size, blockID: d.BlockID, buf: ev.Buf,
-		era: v.era, fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0 && v.writesSettle(), queued: true, alone: v.st.PeerDisk < state.Inconsistent}
+		era: v.era, fua: d.Flags&wire.FlagFUA != 0, maySet: d.Flags&wire.FlagMaySetInSync != 0 && v.writesSettle(), alone: v.st.PeerDisk < state.Inconsistent}
 	p.op, p.noHole = writeOp(ev.Cmd, d.Flags, r.session())
 	r.peer.arriving.count++
 	r.peer.arriving.active++
@@ -187,6 +186,16 @@ func (r *Resource) takePeerWrite(i uint32) {
 		return
 	}
 	r.startPeerWrite(i)
+}
+
+// takePeer starts another request of the peer, or queues it. Unlike a write it does not wait for
+// what it does not overlap.
+func (r *Resource) takePeer(i uint32) {
+	if r.peerMustWait(&r.peer.list[i], len(r.peer.queue)) {
+		r.peer.queue = append(r.peer.queue, i)
+		return
+	}
+	r.startQueued(i)
 }
 
 // acksFor says which acknowledgements a write gets: P_RECV_ACK on arrival, P_WRITE_ACK
@@ -260,7 +269,7 @@ func (r *Resource) retryPeer() {
 	}
 }
 
-// startQueued starts a request of the peer that had to wait.
+// startQueued starts a request of the peer that nothing keeps waiting any more.
 func (r *Resource) startQueued(i uint32) {
 	p := &r.peer.list[i]
 	switch p.kind {
@@ -284,7 +293,6 @@ func (r *Resource) startQueued(i uint32) {
 func (r *Resource) startPeerWrite(i uint32) {
 	p := &r.peer.list[i]
 	v := p.vol
-	p.queued = false
 	v.rs.writing = append(v.rs.writing, span{p.sector, p.end(), i})
 	if inside := v.inside(p.sector, p.size); !inside || !v.writesLocally() {
 		if !inside && !p.orphan { // it waited for the volume to grow, and in vain
@@ -467,14 +475,10 @@ func (v *volume) peerRead(ev *Event) bool {
 	if digest != nil {
 		p.sum = v.r.csumsAlg()
 	}
-	switch {
-	case kind == peerReadSync:
+	if kind == peerReadSync {
 		v.startSyncRead(i)
-	case r.peerMustWait(p, len(r.peer.queue)):
-		// A write before it may have been answered already (protocols A and B).
-		r.peer.queue = append(r.peer.queue, i)
-	default:
-		v.peerIO(i)
+	} else {
+		r.takePeer(i) // a write before it may have been answered already (protocols A and B)
 	}
 	return true
 }

@@ -251,7 +251,7 @@ func (r *Resource) startRead(id ioID) {
 	q := &r.ios.list[id]
 	v := q.vol
 	q.stage = stageActive
-	remote := v.st.PeerDisk == state.UpToDate && v.r.conn.established() && v.st.Conn >= state.Connected
+	remote := v.peerServes()
 	switch {
 	case v.readsHere(q, remote):
 		q.localPending = true
@@ -368,7 +368,7 @@ func (r *Resource) account(q *ioReq, id ioID) {
 			v.markIn(q.sector, q.sectors())
 		}
 	case q.localOK || q.netOK:
-		v.unseen = v.unseen || v.disk == nil || v.disk.failed
+		v.unseen = v.unseen || !v.inService()
 		v.markOut(q.sector, q.sectors())
 		q.marked = true // not again later: a resync may have copied it by then
 	}

@@ -129,7 +129,7 @@ func (r *Resource) deviceMeasured(ev *Event) {
 	if !z.ours && !z.answer { // only the device is news
 		z.user = v.userSize
 	}
-	if v.disk == nil || v.disk.failed || ev.Err != DiskOK {
+	if !v.inService() || ev.Err != DiskOK {
 		v.endResize(state.NoLocalDisk)
 		return
 	}
@@ -189,7 +189,7 @@ func (v *volume) refusesShrink(size uint64) bool {
 // resizeStep goes on when nothing is in progress on the volume any more.
 func (v *volume) resizeStep() {
 	z := &v.rz
-	if p := v.sizesLater; p != nil && v.st.Conn == state.Connected && v.disk != nil && !v.disk.failed && !v.sizesWait(*p) {
+	if p := v.sizesLater; p != nil && v.st.Conn == state.Connected && v.inService() && !v.sizesWait(*p) {
 		v.sizesLater = nil
 		v.peerResizes(*p)
 	}
@@ -328,7 +328,7 @@ func (v *volume) growBitmap(from, to uint64, dirty bool) {
 
 // sealSize runs when the larger bitmap is durable.
 func (v *volume) sealSize() {
-	if v.rz.stage != resizeSealing || v.disk == nil || v.disk.failed {
+	if v.rz.stage != resizeSealing || !v.inService() {
 		return
 	}
 	v.disk.sb.LASizeSectors = v.rz.size
@@ -339,7 +339,7 @@ func (v *volume) sealSize() {
 // sizeDurable runs when the superblock has the new size.
 func (v *volume) sizeDurable() {
 	z := &v.rz
-	if z.stage != resizeSealing || v.disk == nil || v.disk.failed {
+	if z.stage != resizeSealing || !v.inService() {
 		return
 	}
 	if bitmap.BitsFor(z.size) < v.disk.bm.Bits() {
@@ -406,7 +406,7 @@ func (v *volume) sourceOfGrowth() bool {
 
 // syncNewSpace starts the resync of what a volume has grown by while it was connected.
 func (v *volume) syncNewSpace(source bool) {
-	if !v.grew || v.st.Conn != state.Connected || v.disk == nil || v.disk.failed {
+	if !v.grew || v.st.Conn != state.Connected || !v.inService() {
 		return
 	}
 	v.grew = false

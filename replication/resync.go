@@ -273,13 +273,8 @@ func (v *volume) resynced(sector uint64, size uint32, buf BufID) bool {
 		op = OpZeroes
 	}
 	i := r.peer.alloc()
-	p := &r.peer.list[i]
-	*p = peerReq{kind: peerResync, op: op, vol: v, sector: sector, size: size, buf: buf, blockID: uint64(s.owner), queued: true}
-	if r.peerMustWait(p, len(r.peer.queue)) {
-		r.peer.queue = append(r.peer.queue, i)
-		return true
-	}
-	r.startResyncWrite(i)
+	r.peer.list[i] = peerReq{kind: peerResync, op: op, vol: v, sector: sector, size: size, buf: buf, blockID: uint64(s.owner)}
+	r.takePeer(i)
 	return true
 }
 
@@ -296,7 +291,6 @@ func overlapsOwner(list []span, owner uint32) bool {
 func (r *Resource) startResyncWrite(i uint32) {
 	p := &r.peer.list[i]
 	v := p.vol
-	p.queued = false
 	v.rs.writing = append(v.rs.writing, span{p.sector, p.end(), i})
 	if !v.writesLocally() {
 		p.failed = true
@@ -391,7 +385,7 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 // resyncEnd ends the resync at the target when every block is in sync or has failed.
 func (v *volume) resyncEnd() {
 	rs := &v.rs
-	if v.st.Conn != state.SyncTarget || rs.finishing || v.disk == nil || v.disk.failed || len(rs.reqs) > 0 || v.disk.bm.Weight() > 0 && !rs.swept {
+	if v.st.Conn != state.SyncTarget || rs.finishing || !v.inService() || len(rs.reqs) > 0 || v.disk.bm.Weight() > 0 && !rs.swept {
 		return
 	}
 	rs.finishing = true
@@ -402,7 +396,7 @@ func (v *volume) resyncEnd() {
 // targetFinishing says whether the end of a resync is still being settled. A pause in the
 // meantime does not stop it: there is nothing left to copy.
 func (v *volume) targetFinishing() bool {
-	return v.st.Conn.ResyncTarget() && v.rs.finishing && v.disk != nil && !v.disk.failed
+	return v.st.Conn.ResyncTarget() && v.rs.finishing && v.inService()
 }
 
 // sealTarget makes the result of the resync durable before anybody hears of it: the

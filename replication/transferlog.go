@@ -52,8 +52,8 @@ type ioReq struct {
 	durable      bool // it must be on stable storage of the peer
 	byBarrier    bool // awaited, and the barrier ack counts
 	clearBits    bool // the peer says that the range is in sync now
-	marked       bool // its outcome is in the bitmap
 	clearLate    bool // the same, but it said so after the write had been answered
+	marked       bool // its outcome is in the bitmap
 	logged       bool // holds activity log references
 	inEpoch      bool // in the transfer log, waits for a barrier ack
 	postponed    bool // the peer has refused it for now: to be done again

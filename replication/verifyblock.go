@@ -43,26 +43,20 @@ func (v *volume) sumRequested(ev *Event) bool {
 		v.r.note(v, NoteVerifyStart).Sector = q.Sector
 	}
 	owner := v.lockBlock(q.Sector, q.Sector+uint64(q.Size)>>9)
-	v.enqueueSum(peerReq{kind: peerSum, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID, owner: owner, sum: alg, queued: true})
+	v.enqueueSum(peerReq{kind: peerSum, op: OpRead, vol: v, sector: q.Sector, size: q.Size, blockID: q.BlockID, owner: owner, sum: alg})
 	return true
 }
 
 // enqueueSum starts to compute a digest when nothing is in its way.
 func (v *volume) enqueueSum(p peerReq) {
-	r := v.r
-	i := r.peer.alloc()
-	r.peer.list[i] = p
-	if r.peerMustWait(&r.peer.list[i], len(r.peer.queue)) {
-		r.peer.queue = append(r.peer.queue, i)
-		return
-	}
-	v.startSum(i)
+	i := v.r.peer.alloc()
+	v.r.peer.list[i] = p
+	v.r.takePeer(i)
 }
 
 // startSum reads a block for its digest.
 func (v *volume) startSum(i uint32) {
 	p := &v.r.peer.list[i]
-	p.queued = false
 	if v.writesLocally() {
 		v.peerIO(i)
 		return
@@ -110,7 +104,7 @@ func (v *volume) sumArrived(ev *Event) bool {
 	v.rs.rate.answered += uint64(q.Size) >> 9
 	v.verify.answered = append(v.verify.answered, s)
 	v.enqueueSum(peerReq{kind: peerOwnSum, op: OpRead, vol: v, sector: q.Sector, size: q.Size, owner: s.owner, sum: alg,
-		digest: append([]byte(nil), digest...), queued: true})
+		digest: append([]byte(nil), digest...)})
 	return true
 }
 

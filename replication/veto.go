@@ -52,7 +52,7 @@ func (v *volume) resyncVetted(exit int) {
 	t.passed = true
 	v.r.restless = true
 	switch {
-	case v.disk == nil || v.disk.failed: // it went while the handler ran, and the resync with it
+	case !v.inService(): // it went while the handler ran, and the resync with it
 	case v.aboutToBeSource():
 		v.makeSyncUUID()
 	case v.st.Conn == state.WFSyncUUID:

@@ -67,10 +67,11 @@ func (v *volume) inSync(sector, sectors uint64) bool {
 	return v.disk.bm.CountRange(bitmap.SectorsOut(sector, sectors)) == 0
 }
 
+// inService says whether there is a disk, and none that is on its way out.
+func (v *volume) inService() bool { return v.disk != nil && !v.disk.failed }
+
 // writesLocally says whether writes go to the own disk.
-func (v *volume) writesLocally() bool {
-	return v.disk != nil && !v.disk.failed && v.st.Disk >= state.Inconsistent
-}
+func (v *volume) writesLocally() bool { return v.inService() && v.st.Disk >= state.Inconsistent }
 
 // replicates says whether writes go to the peer (spec 6.1).
 func (v *volume) replicates() bool {
@@ -86,6 +87,4 @@ func (v *volume) notes() bool {
 
 // localReadable says whether reads of the volume may be served from its disk without
 // a look at the bitmap.
-func (v *volume) localReadable() bool {
-	return v.disk != nil && !v.disk.failed && v.st.Disk == state.UpToDate
-}
+func (v *volume) localReadable() bool { return v.inService() && v.st.Disk == state.UpToDate }
