@@ -35,37 +35,37 @@ const (
 type connection struct {
 	state state.Conn // StandAlone to WFReportParams
 
-	gen       uint32
+	gen       uint32 // of the driver's EvConnUp; what carries another one is stale
 	phase     phase
-	closing   bool // FxClose was sent, EvConnDown will follow
-	draining  bool // EvConnDown came, requests of the peer are still on the disk
-	giveUp    bool // do not reconnect after this connection
-	closeAt   Time // close the sockets then, 0: they are closed, or not to be closed
-	resolve   bool
+	closing   bool           // given up: FxClose was sent, or will be at closeAt; EvConnDown follows
+	draining  bool           // EvConnDown came, requests of the peer are still on the disk
+	giveUp    bool           // do not reconnect after this connection
+	closeAt   Time           // close the sockets then, 0: they are closed, or not to be closed
+	resolve   bool           // RESOLVE_CONFLICTS: exactly one of the two nodes has it
 	session   wire.Session   // DigestSize: of what the peer sends
 	integrity wire.Algorithm // digest in what this node sends
 
 	maxRequest uint32 // largest read or write that the peer takes, see pieceLimit
 	trims      bool   // it knows P_TRIM
 	protocol   Protocol
-	challenge  [wire.AuthChallengeSize]byte
+	challenge  [wire.AuthChallengeSize]byte // ours, which the peer answers
 
-	paramsSent    bool
-	gotProtocol   bool
+	paramsSent    bool // with P_PROTOCOL, P_SIZES and so on
+	gotProtocol   bool // P_PROTOCOL of the peer
 	discardMyData bool // connect --discard-my-data
-	peerDiscards  bool
-	tentative     bool
-	peerTentative bool
+	peerDiscards  bool // the same of the peer
+	tentative     bool // a dry run of this node's operator
+	peerTentative bool // of the peer's
 
 	lastMeta  Time // when a packet last arrived on each socket
 	lastData  Time
-	pingSent  Time // of the oldest unanswered ping, 0: none
-	pings     uint64
-	pongs     uint64
-	pingsOwed int // pings that came before they could be answered
+	pingSent  Time   // of the oldest unanswered ping, 0: none
+	pings     uint64 // sent
+	pongs     uint64 // answered
+	pingsOwed int    // pings that came before they could be answered
 	upSince   Time
-	afterPong []pongAction
-	doubted   bool // a pause of ours: the connection must prove that it lives
+	afterPong []pongAction // in the order of their pings
+	doubted   bool         // a pause of ours: the connection must prove that it lives
 	held      heldSends
 	scratch   []byte // for a packet whose length is not known in advance
 }

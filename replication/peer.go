@@ -25,7 +25,7 @@ type peerReq struct {
 	op      Op
 	fua     bool
 	noHole  bool
-	logged  bool
+	logged  bool // holds activity log references
 	alone   bool // the peer had no disk when it sent the write: this is the only copy
 	maySet  bool // the write may clear bits: of the resync that ran when it arrived
 	wantAck bool // P_WRITE_ACK when written
@@ -37,7 +37,7 @@ type peerReq struct {
 	sector  uint64
 	size    uint32
 	blockID uint64
-	buf     BufID
+	buf     BufID  // its data, or what was read; 0: none
 	begun   uint64 // tick when it was submitted
 	era     uint64 // of the volume when the write arrived
 	epoch   uint32 // index of the peer's epoch it belongs to, or the barrier handle
@@ -196,28 +196,6 @@ func (r *Resource) takePeer(i uint32) {
 		return
 	}
 	r.startQueued(i)
-}
-
-// acksFor says which acknowledgements a write gets: P_RECV_ACK on arrival, P_WRITE_ACK
-// when it is written.
-func (v *volume) acksFor(f wire.DataFlags) (early, late bool) {
-	if v.r.session().Version >= 100 {
-		return f&wire.FlagSendReceiveAck != 0, f&wire.FlagSendWriteAck != 0
-	}
-	return v.r.conn.protocol == ProtocolB, v.r.conn.protocol == ProtocolC
-}
-
-func writeOp(cmd wire.Command, f wire.DataFlags, s wire.Session) (op Op, noHole bool) {
-	switch {
-	case cmd == wire.CmdData:
-		return OpWrite, false
-	case cmd == wire.CmdZeroes:
-		return OpZeroes, f&wire.FlagDiscard == 0
-	case s.Features.Has(wire.FeatureWriteZeroes):
-		return OpDiscard, false
-	default:
-		return OpZeroes, false
-	}
 }
 
 // peerMustWait says whether a write of the peer may not start yet: a barrier before

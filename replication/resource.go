@@ -11,19 +11,19 @@ import (
 // calls Step; nothing in it is safe for concurrent use.
 type Resource struct {
 	cfg Config
-	now Time
-	fx  *Effects
+	now Time     // of the event of this Step
+	fx  *Effects // of this Step, nil between two
 
-	vols  []*volume
-	conn  connection
-	ios   ioTable
-	parts pieceTable
-	tl    transferLog
-	peer  peerSide
+	vols  []*volume   // in the order of the configuration, which the index in an IOID counts
+	conn  connection  // to the peer, shared by all volumes
+	ios   ioTable     // requests of the application
+	parts pieceTable  // of these, the ones that were cut
+	tl    transferLog // of these, the writes that the peer has not confirmed
+	peer  peerSide    // requests of the peer
 	fence fence
 
-	entropy []uint64
-	mix     uint64
+	entropy []uint64 // random words of the last ticks, at most maxEntropy
+	mix     uint64   // state of the mixer that makes words unique when these are used up
 
 	change   *change   // our cluster-wide state change that the peer is judging
 	commands []command // operator's commands that wait for a transient state to end
@@ -35,32 +35,32 @@ type Resource struct {
 // volume is one volume of a resource.
 type volume struct {
 	r   *Resource
-	num uint16
+	num uint16 // its number in the configuration and on the wire
 	cfg VolumeConfig
 
-	st  state.State
-	neg state.Negotiation
+	st  state.State       // changed by apply alone
+	neg state.Negotiation // of a disk that is Negotiating: what it is worth by itself
 
-	size         uint64 // sectors of the replicated volume, 0 if not known yet
-	userSize     uint64 // sectors asked for by either operator, 0: as much as possible
-	disk         *disk  // nil when Diskless
-	exposed      uint64 // current UUID of the data that the application has seen
-	unseen       bool   // the peer took writes that the own disk lacks, and exposed may not say so yet
-	heir         bool   // the peer may have begun a generation based on exposed and not have told us
-	outrun       uint64 // current UUID of an own disk that failed while the peer's went on, until another one is seen
-	passed       uint64 // current UUID of an own disk without which the peer went on, until both are UpToDate again
-	faulted      bool   // the disk went out of service without an operator who took it away in good order, until then
-	heirless     int    // ticks that I/O may still wait for that, see heir.go
-	crashed      bool   // this node went down as Primary and the copies have not been equal since
-	peerDetaches bool   // the peer asked to detach its disk in good order
-	considered   bool   // "consider resync" (spec 7.5 step 6)
-	seq          uint32 // last sequence number sent (spec 6.7)
-	peerSeq      uint32 // the highest that has arrived
-	sent         uint64 // sectors of writes that the peer has not confirmed
-	calm         Time   // Ahead: since when sent is zero
-	gate         []gated
-	refusals     []refusalOf
-	announced    uint64 // set bits in our last P_UUIDS
+	size         uint64      // sectors of the replicated volume, 0 if not known yet
+	userSize     uint64      // sectors asked for by either operator, 0: as much as possible
+	disk         *disk       // nil when Diskless
+	exposed      uint64      // current UUID of the data that the application has seen
+	unseen       bool        // the peer took writes that the own disk lacks, and exposed may not say so yet
+	heir         bool        // the peer may have begun a generation based on exposed and not have told us
+	outrun       uint64      // current UUID of an own disk that failed while the peer's went on, until another one is seen
+	passed       uint64      // current UUID of an own disk without which the peer went on, until both are UpToDate again
+	faulted      bool        // the disk went out of service without an operator who took it away in good order, until then
+	heirless     int         // ticks that I/O may still wait for that, see heir.go
+	crashed      bool        // this node went down as Primary and the copies have not been equal since
+	peerDetaches bool        // the peer asked to detach its disk in good order
+	considered   bool        // "consider resync" (spec 7.5 step 6)
+	seq          uint32      // last sequence number sent (spec 6.7)
+	peerSeq      uint32      // the highest that has arrived
+	sent         uint64      // sectors of writes that the peer has not confirmed
+	calm         Time        // Ahead: since when sent is zero
+	gate         []gated     // two primaries: writes of the peer whose turn has not come
+	refusals     []refusalOf // two primaries: why epochs of the peer wait for own writes
+	announced    uint64      // set bits in our last P_UUIDS
 	// announcedKept: it said that this node has lost nothing since the copies were equal.
 	announcedKept     bool
 	announcedOutdated bool // it said that its disk is Outdated
@@ -69,8 +69,8 @@ type volume struct {
 	untold            int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
-	peerSectors uint64 // d_size of the last P_SIZES, 0 unknown
-	pending     *Attach
+	peerSectors uint64  // d_size of the last P_SIZES, 0 unknown
+	pending     *Attach // a disk that is attached when no handshake is in progress
 
 	frozen  int    // reasons to hold requests and completions until metadata is durable, here or at the peer
 	users   uint32 // clients that hold the volume open
@@ -80,11 +80,11 @@ type volume struct {
 	active  []span // writes in progress: submitted, not yet completed
 	mixed   []span // of these, the ones that began while this node was the target of a resync
 
-	readsLocal   bool
+	readsLocal   bool       // the last FxReads
 	detachTokens []uint64   // commands that wait for the volume to be Diskless
 	repair       correction // what the handshake in this Step wants changed in the UUIDs
 	xfer         exchange
-	rs           resync
+	rs           resync // also in use while no resync runs: writes of the peer are in it
 	veto         veto
 	startFlushes int    // flushes before a resync that have not returned
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
@@ -99,11 +99,11 @@ type volume struct {
 
 // disk is what a volume knows of its attached backing device. Owned by volume.
 type disk struct {
-	sb     metadata.Superblock
+	sb     metadata.Superblock // as it is to be on disk: whoever changes it calls superChanged
 	layout metadata.Layout
 	bm     *bitmap.Bitmap
 	al     actLog
-	info   Attach
+	info   Attach // as the driver has found it; the core owns its own copies of what changes
 
 	inflight int       // data I/O that the driver has not answered
 	flushes  pendingIO // of these, the flushes that belong to no request
@@ -122,11 +122,12 @@ type disk struct {
 	keepPrimary bool
 	dropPrimary bool // now it may go
 
-	sbGen     uint64 // generation of sb in memory
-	sbQueued  uint64 // generation in flight, 0: none
-	sbDurable uint64
-	adopted   uint64 // of the last one with UUIDs that a resync has brought
-	waiters   []metaWaiter
+	// sbDurable <= sbQueued <= sbGen, where sbQueued is not zero.
+	sbGen     uint64       // generation of sb in memory
+	sbQueued  uint64       // generation in flight, 0: none
+	sbDurable uint64       // the last that is on disk
+	adopted   uint64       // of the last one with UUIDs that a resync has brought
+	waiters   []metaWaiter // for sbDurable to reach a generation, in ascending order
 
 	pass pagePass
 }

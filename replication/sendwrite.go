@@ -77,6 +77,29 @@ func (v *volume) writeFlags(q *ioReq) wire.DataFlags {
 	return f
 }
 
+// acksFor says which acknowledgements a write gets: P_RECV_ACK on arrival, P_WRITE_ACK
+// when it is written.
+func (v *volume) acksFor(f wire.DataFlags) (early, late bool) {
+	if v.r.session().Version >= 100 {
+		return f&wire.FlagSendReceiveAck != 0, f&wire.FlagSendWriteAck != 0
+	}
+	return v.r.conn.protocol == ProtocolB, v.r.conn.protocol == ProtocolC
+}
+
+// writeOp is the other side of writeFlags: what the peer wants done.
+func writeOp(cmd wire.Command, f wire.DataFlags, s wire.Session) (op Op, noHole bool) {
+	switch {
+	case cmd == wire.CmdData:
+		return OpWrite, false
+	case cmd == wire.CmdZeroes:
+		return OpZeroes, f&wire.FlagDiscard == 0
+	case s.Features.Has(wire.FeatureWriteZeroes):
+		return OpDiscard, false
+	default:
+		return OpZeroes, false
+	}
+}
+
 // writesSettle says whether a write that both nodes have done is out of the way of a resync.
 func (v *volume) writesSettle() bool {
 	return v.st.Conn >= state.SyncSource && v.st.Conn <= state.PausedSyncT

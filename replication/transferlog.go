@@ -43,11 +43,11 @@ type ioReq struct {
 	fua    bool
 	noHole bool
 
-	localPending bool
-	localOK      bool
+	localPending bool // the own disk has not answered yet
+	localOK      bool // it has done it, and not failed since
 	localSpace   bool // the local write failed for lack of space
 	netPending   bool // the peer has not answered yet
-	netOK        bool
+	netOK        bool // it has done it, or answered the read
 	awaited      bool // the peer's P_WRITE_ACK counts, whatever the protocol
 	durable      bool // it must be on stable storage of the peer
 	byBarrier    bool // awaited, and the barrier ack counts
@@ -57,7 +57,7 @@ type ioReq struct {
 	logged       bool // holds activity log references
 	inEpoch      bool // in the transfer log, waits for a barrier ack
 	postponed    bool // the peer has refused it for now: to be done again
-	remoteRead   bool
+	remoteRead   bool // the peer is asked for the data
 	waitEpoch    bool // a flush: waits for the epoch below
 	epoch        uint32
 	buf          BufID // data of a remote read
@@ -117,7 +117,7 @@ func (t *ioTable) byBlockID(b uint64) (ioID, bool) {
 // the connection, so one may hold writes of several volumes.
 type epoch struct {
 	number uint32 // barrier handle
-	count  uint32
+	count  uint32 // writes in it: the list from head to tail, by ioReq.next; 0: there is none
 	head   ioID
 	tail   ioID
 	gone   uint32 // writes that the peer has refused
