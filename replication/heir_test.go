@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 // TestOnlyCopyIsAnsweredWithItsGeneration: the Primary's disk fails. What only the peer has is
@@ -49,28 +50,51 @@ func TestOnlyCopyIsAnsweredWithItsGeneration(t *testing.T) {
 	}
 }
 
-// TestHeirOfADetachedDisk: the same when an operator has taken the disk away, and nothing waits
-// where the peer begins no generation, for its disk does not count either.
+// TestHeirOfADetachedDisk: the same when an operator has taken the disk away. A peer of our kind
+// does not write before its new generation is durable; a kernel may, and says so.
 func TestHeirOfADetachedDisk(t *testing.T) {
 	p := newPair()
 	a, b := establish(t, p)
+	p.tick(3)
 	b.stuck = true
 	detached := a.admin(Admin{Kind: AdminDetach})
-	p.settle()
 	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	if q := &a.r.ios.list[0]; q.sector != 8 || !a.replies[detached].OK() {
+		t.Fatalf("the write is not in slot 0: %+v; detach %v\n%s", q, a.replies[detached], p.take())
+	}
+	ack := wire.BlockAck{Sector: 8, BlockID: a.r.ios.blockID(0), Size: 4096}
+	a.hears(wire.CmdWriteAck, MetaSocket, ack.AppendTo(nil))
 	p.tick(3)
-	if _, ok := a.outcome[id]; ok || !a.replies[detached].OK() {
-		t.Fatalf("answered %v, detach %v\n%s", ok, a.replies[detached], p.take())
+	if o, ok := a.outcome[id]; ok {
+		t.Fatalf("answered %v before the peer has told its new generation\n%s", o, p.take())
 	}
 	b.unstick()
 	p.tick(2)
-	if a.outcome[id] != OK || b.data[8] != 5 {
-		t.Fatalf("write: %v, %d\n%s", a.outcome[id], b.data[8], p.take())
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[8] != 5 {
+		t.Fatalf("write: %v %v, %d\n%s", ok, o, b.data[8], p.take())
 	}
 	a.attach()
 	p.tick(30)
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	p.equal(t)
+}
+
+// TestNothingWaitsForNoHeir: a Primary loses a disk that did not count, that of a target. Its
+// peer begins no generation, so nothing waits for one.
+func TestNothingWaitsForNoHeir(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	if r := p.command(t, a, Admin{Kind: AdminInvalidate}); !r.OK() || a.r.State(0).Conn != state.SyncTarget {
+		t.Fatalf("%v, %v", r, a.r.State(0))
+	}
+	detached := a.admin(Admin{Kind: AdminDetach})
+	p.settle()
+	id := a.request(OpWrite, 8, 4096, 5)
+	p.settle()
+	if o, ok := a.outcome[id]; !ok || o != OK || b.data[8] != 5 || !a.replies[detached].OK() {
+		t.Fatalf("write: %v %v, %d; detach %v, %v\n%s", ok, o, b.data[8], a.replies[detached], a.r.State(0), p.take())
+	}
 }
 
 // TestHeirThatIsNotHeardOf: the Primary's disk is taken away, and the connection is lost before
