@@ -150,3 +150,35 @@ func TestMinRate(t *testing.T) {
 		})
 	}
 }
+
+// R13: a resync and a verify with the smallest max-buffers, while both directions are full of
+// writes.
+func TestTinyMaxBuffers(t *testing.T) {
+	cfg := withVerify()
+	cfg.MaxBuffers = 32
+	p := newPair(cfg, cfg)
+	a, _ := establish(t, p)
+	p.outage()
+	load := func(ticks int) {
+		for i := range uint64(ticks) {
+			for j := range uint64(30) {
+				a.request(OpWrite, (i*31+j)*1024%120000, 8192, i*100+j)
+			}
+			p.tick(1)
+		}
+	}
+	load(40)
+	if s := a.r.State(0); s.Conn != state.Connected {
+		t.Fatalf("%v\n", s)
+	}
+	if r := p.command(t, a, Admin{Kind: AdminVerify}); !r.OK() {
+		t.Fatal(r)
+	}
+	load(20)
+	for n := 0; n < 3000 && a.r.State(0).Conn != state.Connected; n++ {
+		p.tick(1)
+	}
+	p.tick(30)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}

@@ -124,3 +124,43 @@ func TestTentativeConnection(t *testing.T) {
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	p.equal(t)
 }
+
+// S06: a Primary that loses a split brain because it has no changes gets a write while that is
+// being decided. It is not answered with success and then overwritten.
+func TestZeroChangesAndWritesInFlight(t *testing.T) {
+	cfg := fastResync()
+	cfg.AfterSB, cfg.RRConflict = [3]Policy{SBDiscardZeroChanges, SBViolently, SBDisconnect}, RRViolently
+	for steps := range 60 {
+		p := newPair(cfg, cfg)
+		p.quiet = true
+		establishQuiet(p)
+		a, b := p.nodes[0], p.nodes[1]
+		for _, n := range p.nodes {
+			n.admin(Admin{Kind: AdminDisconnect, Force: true})
+		}
+		p.settle()
+		b.admin(Admin{Kind: AdminPrimary})
+		b.request(OpWrite, 80, 4096, 2)
+		p.tick(2)
+		b.admin(Admin{Kind: AdminSecondary})
+		p.tick(30)
+		for _, n := range p.nodes {
+			n.admin(Admin{Kind: AdminConnect})
+		}
+		for range steps {
+			p.link()
+			p.step(0)
+			p.step(1)
+		}
+		id := a.request(OpWrite, 8, 4096, 7)
+		p.tick(60)
+		o, answered := a.outcome[id]
+		kept := a.data[8] == 7
+		if a.r.State(0).Conn >= state.Connected {
+			kept = kept && b.data[8] == 7
+		}
+		if !answered || o == OK && !kept {
+			t.Fatalf("after %d steps: answered %v %v, a has %d, b %d; %v, %v", steps, answered, o, a.data[8], b.data[8], a.r.State(0), b.r.State(0))
+		}
+	}
+}
