@@ -48,7 +48,7 @@ type Change struct {
 // watchers are those who want to hear of changes.
 type watchers struct {
 	mu   sync.Mutex
-	next int
+	next int       // guarded by mu
 	fns  []watcher // guarded by mu; replaced, never changed in place
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxData is the largest read or write that the protocol carries.
+	// maxDataSectors is the largest read or write that the protocol carries.
 	maxDataSectors = 1 << 20 / block.SectorSize
 
 	// discardSectors is the unit into which discards and zeroes are cut, at its

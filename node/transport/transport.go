@@ -37,7 +37,7 @@ type Listener interface {
 }
 
 // Socket is one established stream. One goroutine may read and one may write at
-// the same time; TryWrite and Write exclude each other (a Writer sees to it);
+// the same time; TryWrite and WaitWrite exclude each other (a Writer sees to it);
 // Close, CloseWrite and Alive may be called at any time.
 type Socket interface {
 	io.Reader
