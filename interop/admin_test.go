@@ -32,7 +32,9 @@ func TestInvalidate(t *testing.T) {
 		{"replblk the kernel's", func(k *kernel, p *peer) { p.kind(replication.AdminInvalidateRemote) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, p := start(t, brisk())
+			o := brisk()
+			o.small = true
+			k, p := start(t, o)
 			connect(k, p)
 			if i%2 == 0 { // who declared it knows less of the other one's generations
 				k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/0")

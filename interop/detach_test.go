@@ -32,7 +32,7 @@ func TestDetachUnderLoad(t *testing.T) {
 		k, p := established(t, brisk())
 		k.allowed = []string{upgraded, "my Disk seems to have failed"} // says the kernel of a write that is done when it has let its disk go
 		k.sh("drbdadm primary r0")
-		stop := k.keepWriting()
+		stop := k.keepWriting(0)
 		turns(k, p)
 		stop()
 	})

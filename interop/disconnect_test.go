@@ -72,7 +72,7 @@ func TestDisconnectForced(t *testing.T) {
 				written := make(chan struct{})
 				if primary == "kernel" {
 					k.sh("drbdadm primary r0")
-					stop := k.keepWriting()
+					stop := k.keepWriting(0)
 					defer stop()
 					close(written)
 				} else {

@@ -3,30 +3,35 @@
 package interop
 
 import (
-	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/replblk/replblk/metadata"
 )
 
 // kernel is the kernel's node of the resource r0.
 type kernel struct {
 	t       *testing.T
-	disk    string   // file behind its disk
-	allowed []string // parts of kernel messages that this test provokes
-	peer    *peer    // replblk's node, as it is in the end; nil if it is a program
-	log     string   // what it has said, see heed
-	overran bool     // resyncs began anew on a connection: the kernel remembers a sync UUID that was overtaken
+	disk    string            // file behind its disk
+	allowed []string          // parts of kernel messages that this test provokes
+	peer    *peer             // replblk's node, as it is in the end; nil if it is a program
+	log     string            // what it has said, see heed
+	conf    string            // /etc/drbd.conf, as configure has written it
+	plain   map[string]string // what drbdadm makes of its commands with it
+	span    string            // of the device, which fio writes to
+	overran bool              // resyncs began anew on a connection: the kernel remembers a sync UUID that was overtaken
 }
 
 // sh runs a command that must succeed and returns what it printed.
 func (k *kernel) sh(cmd string) string {
 	k.t.Helper()
-	out, code, err := machine.run(cmd, commandTimeout)
+	out, code, err := machine.run(k.shortened(cmd), commandTimeout)
 	if err == nil && strings.HasPrefix(cmd, "drbdadm ") && !strings.ContainsAny(cmd, ";&|") && strings.Contains(out, impatience) {
 		k.t.Logf("kernel: %s: %s", cmd, out) // it does it all the same, and what follows waits for that
 		return out
@@ -41,11 +46,8 @@ func (k *kernel) sh(cmd string) string {
 // on a busy host, and leaves it alone.
 const impatience = "did not terminate within"
 
-// up makes the kernel's node. It takes several commands, of which drbdadm may give one up.
-func (k *kernel) up() {
-	k.t.Helper()
-	k.sh("drbdadm up r0 >/tmp/up 2>&1 && exit 0; cat /tmp/up; grep -q '" + impatience + "' /tmp/up && sleep 5 && drbdadm adjust r0")
-}
+// up makes the kernel's node.
+func (k *kernel) up() { k.t.Helper(); k.sh("drbdadm up r0") }
 
 // refuses runs a command that must fail with want in what it prints.
 func (k *kernel) refuses(cmd, want string) {
@@ -96,8 +98,11 @@ resource r0 {
 	if o.kernelHandlers != "" {
 		helper = "/usr" + helper
 	}
-	k.sh("echo " + base64.StdEncoding.EncodeToString([]byte(conf)) + " | base64 -d >/etc/drbd.conf; " +
-		"printf " + helper + " >/sys/module/drbd/parameters/usermode_helper")
+	k.conf, k.plain, k.span = conf, nil, "64m"
+	if o.small {
+		k.span = "24m"
+	}
+	k.sh("cat >/etc/drbd.conf <<'END'" + conf + "END\nprintf " + helper + " >/sys/module/drbd/parameters/usermode_helper")
 }
 
 // create gives the kernel an empty disk with fresh metadata.
@@ -106,6 +111,9 @@ func (k *kernel) create(o options) {
 	sizes := map[string]int64{diskID: diskSize, bigID: bigDiskSize}
 	if o.two {
 		sizes[bigID] = secondSize
+	}
+	if o.small {
+		sizes[diskID] = smallSize
 	}
 	for id, file := range map[string]string{diskID: machine.disk, bigID: machine.big} {
 		for _, size := range []int64{0, sizes[id]} {
@@ -117,12 +125,31 @@ func (k *kernel) create(o options) {
 			k.t.Fatal(err)
 		}
 	}
+	_, disk := o.device()
+	switch {
+	case !o.meta.Valid():
+		k.createMD(disk, "internal")
+	case o.meta == metadata.FlexExternal:
+		k.createMD(machine.big, "flex-external")
+	default:
+		k.createMD(machine.big, "1")
+	}
+	if o.two {
+		k.createMD(machine.big, "internal")
+	}
 	k.forgetCache()
 	if o.breakable {
 		k.sh("modprobe dm-mod; DM_DISABLE_UDEV=1 dmsetup create breakable --table '" + wholeTable() + "'")
 		k.t.Cleanup(func() { _, _, _ = machine.run("dmsetup remove breakable", commandTimeout) })
 	}
-	k.sh("drbdadm -- --force create-md r0 </dev/null")
+}
+
+// createMD makes fresh metadata with DRBD's own tool, on this side.
+func (k *kernel) createMD(file, place string) {
+	k.t.Helper()
+	if out, err := exec.Command("drbdmeta", "--force", "-", "v08", file, place, "create-md").CombinedOutput(); err != nil {
+		k.t.Fatalf("drbdmeta create-md %s: %v\n%s", file, err, out)
+	}
 }
 
 // resize gives the kernel's disk (not a big one) another size.
@@ -147,7 +174,7 @@ var procLine = regexp.MustCompile(`(?s) ([01]): cs:(\S+) ro:(\S+) ds:(\S+) . (\S
 func (k *kernel) states() (s [2]procState) {
 	k.t.Helper()
 	s[0].cs, s[1].cs = "Unconfigured", "Unconfigured"
-	for _, m := range procLine.FindAllStringSubmatch(k.sh("cat /proc/drbd"), -1) {
+	for _, m := range procLine.FindAllStringSubmatch(k.sh("states"), -1) {
 		s[m[1][0]-'0'] = procState{m[2], m[3], m[4], m[5], m[6]}
 	}
 	return s
@@ -162,10 +189,12 @@ func (k *kernel) wait(what string, cond func(procState) bool) { k.t.Helper(); k.
 func (k *kernel) waitFor(vol uint16, what string, cond func(procState) bool) {
 	k.t.Helper()
 	var s procState
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	pause := 25 * time.Millisecond // longer and longer: the machine is to do what it is waited for
+	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(pause) {
 		if s = k.states()[vol]; cond(s) {
 			return
 		}
+		pause = min(pause*3/2, 250*time.Millisecond)
 	}
 	k.t.Fatalf("kernel: volume %d: %s: state is %+v", vol, what, s)
 }
@@ -186,7 +215,7 @@ func (k *kernel) gi() [4]string { k.t.Helper(); return k.giOf(0) }
 
 func (k *kernel) giOf(vol uint16) [4]string {
 	k.t.Helper()
-	f := strings.Split(strings.TrimSpace(k.sh(fmt.Sprint("drbdadm get-gi r0/", vol))), ":")
+	f := strings.Split(strings.TrimSpace(k.sh(fmt.Sprintf("generations %[1]d || drbdadm get-gi r0/%[1]d", vol))), ":")
 	if len(f) < 4 {
 		k.t.Fatalf("get-gi: %q", f)
 	}
@@ -206,7 +235,7 @@ var drbdMessage = regexp.MustCompile(`^<(\d+)>\[ *[\d.]+\] (drbd|block drbd|.*BU
 // end takes the resource down, keeps the kernel log and judges it.
 func (k *kernel) end() {
 	t := k.t
-	out, code, err := machine.run("cat /proc/drbd; drbdadm down r0; s=$?; dmesg -r -c; exit $s", commandTimeout)
+	out, code, err := machine.run(k.shortened("states; drbdadm down r0; s=$?; dmesg -r -c; exit $s"), commandTimeout)
 	if err != nil {
 		t.Errorf("kernel: %v\n%s", err, out)
 		return

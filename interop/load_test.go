@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/replblk/replblk/block"
 )
@@ -15,7 +16,7 @@ import (
 func (k *kernel) fio(size string) {
 	k.t.Helper()
 	k.sh("fio --name=interop --filename=/dev/drbd0 --rw=randwrite --bsrange=4k-256k --bs_unaligned=0 --direct=1 " +
-		"--ioengine=libaio --iodepth=8 --size=64m --io_size=" + size + " --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=7 --minimal")
+		"--ioengine=libaio --iodepth=8 --size=" + k.span + " --io_size=" + size + " --fsync=32 --verify=crc32c --verify_fatal=1 --randseed=7 --minimal")
 }
 
 // dd writes bytes that depend on seed to n KiB of the kernel's device from KiB at on.
@@ -30,18 +31,19 @@ func (k *kernel) ddOn(vol, seed, at, n int) {
 // small writes single sectors and blocks that share one with their neighbours.
 func (k *kernel) small() {
 	k.t.Helper()
-	k.sh("for i in 1 2 3 7 8 9 20001 50001; do yes $i | dd of=/dev/drbd0 bs=512 count=3 seek=$i oflag=direct iflag=fullblock conv=notrunc 2>/dev/null; done")
+	k.sh("for i in 1 2 3 7 8 9 20001 50001; do dd if=/dev/urandom of=/dev/drbd0 bs=512 count=3 seek=$i oflag=direct conv=notrunc 2>/dev/null || exit; done")
 }
 
-// keepWriting writes to the kernel's device until the function that it returns is called.
-func (k *kernel) keepWriting() (stop func()) {
+// keepWriting writes to the kernel's device, with a pause after every 256 KiB, until the function that it returns is called.
+func (k *kernel) keepWriting(pause time.Duration) (stop func()) {
 	k.t.Helper()
-	k.sh(`rm -f /tmp/enough /tmp/failed
+	k.sh(fmt.Sprintf(`rm -f /tmp/enough /tmp/failed
 (i=0
 while [ -b /dev/drbd0 ] && ! [ -e /tmp/enough ]; do
-	dd if=/dev/urandom of=/dev/drbd0 bs=32k seek=$((i * 7 % 900)) count=8 oflag=direct conv=notrunc 2>/tmp/dd.err || cp /tmp/dd.err /tmp/failed
+	dd if=/dev/urandom of=/dev/drbd0 bs=32k seek=$((i * 7 %% 900)) count=8 oflag=direct conv=notrunc 2>/tmp/dd.err || cp /tmp/dd.err /tmp/failed
 	i=$((i + 1))
-done; rm -f /tmp/enough) >/dev/null 2>&1 &`)
+	[ %[1]d = 0 ] || usleep %[1]d
+done; rm -f /tmp/enough) >/dev/null 2>&1 &`, pause.Microseconds()))
 	k.t.Cleanup(func() { // before the resource is taken down
 		_, _, _ = machine.run("touch /tmp/enough; for i in $(seq 50); do pidof dd || break; sleep 0.1; done", commandTimeout)
 	})

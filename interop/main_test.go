@@ -149,7 +149,7 @@ func runPart(rep *report, lab, dir string, tests []string, verbose bool) error {
 	}
 	self := exec.Command("/proc/self/exe", append(os.Args[1:], "-test.run="+names, "-test.v=test2json", "-interop.out="+dir)...)
 	self.Env = append(os.Environ(), insideEnv+"="+lab)
-	self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	out, err := self.StdoutPipe()
 	if err != nil {
 		return err
@@ -200,8 +200,12 @@ func inside(m *testing.M, lab string) (int, error) {
 	return code, nil
 }
 
-// network makes the tap device that the machine is plugged into.
+// network makes the tap device that the machine is plugged into. drbdadm is to find itself on
+// the host that the configuration names.
 func network() error {
+	if err := syscall.Sethostname([]byte("kernel")); err != nil {
+		return err
+	}
 	for _, args := range []string{
 		"link set lo up",
 		"tuntap add " + tapName + " mode tap",

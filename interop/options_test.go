@@ -5,6 +5,7 @@ package interop
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
@@ -83,7 +84,7 @@ func TestAdjustOptions(t *testing.T) {
 	defer p.Watch(countConnections(&connections))()
 	k.sh("drbdadm primary r0")
 	p.wait("the kernel is Primary", peerPrimary)
-	stop := k.keepWriting()
+	stop := k.keepWriting(50 * time.Millisecond)
 	for i, opt := range runTimeOptions() {
 		kernel := func() { a.kernel('C', opt.net, opt.disk) }
 		replblk := func() { a.replblk('C', opt.change) }

@@ -179,28 +179,44 @@ func firstDifference(a, b string, size int64) (int64, error) {
 		return 0, err
 	}
 	defer fb.Close()
+	ma, err := mapped(fa, size)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = syscall.Munmap(ma) }()
+	mb, err := mapped(fb, size)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = syscall.Munmap(mb) }()
 	const chunk = 1 << 20
-	ba, bb := make([]byte, chunk), make([]byte, chunk)
 	for off := int64(0); ; off += chunk {
 		if off, err = nextData(off, size, fa, fb); err != nil || off >= size {
 			return -1, err
 		}
 		n := min(chunk, size-off)
-		if _, err := fa.ReadAt(ba[:n], off); err != nil {
-			return 0, err
-		}
-		if _, err := fb.ReadAt(bb[:n], off); err != nil {
-			return 0, err
-		}
-		if bytes.Equal(ba[:n], bb[:n]) {
+		a, b := ma[off:off+n], mb[off:off+n]
+		if bytes.Equal(a, b) {
 			continue
 		}
 		for s := int64(0); s < n; s += 512 {
-			if !bytes.Equal(ba[s:s+512], bb[s:s+512]) {
+			if !bytes.Equal(a[s:s+512], b[s:s+512]) {
 				return (off + s) / 512, nil
 			}
 		}
 	}
+}
+
+// mapped is the beginning of a file in memory: there is too much of it to copy every time.
+func mapped(f *os.File, size int64) ([]byte, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() < size {
+		return nil, fmt.Errorf("%s has %d bytes, want %d", f.Name(), fi.Size(), size)
+	}
+	return syscall.Mmap(int(f.Fd()), 0, int(size), syscall.PROT_READ, syscall.MAP_SHARED)
 }
 
 // nextData returns where, from off on, one of the files has something else than a hole;

@@ -39,6 +39,7 @@ type options struct {
 	core       func(*replication.Config)
 	handlers   map[string]string // replblk's
 	big        bool              // disks of bigDiskSize
+	small      bool              // disks of smallSize
 	two        bool              // a volume 1 of secondSize besides
 
 	ipv6           bool
@@ -58,8 +59,11 @@ func (o options) proto() byte {
 }
 
 func (o options) size() int64 {
-	if o.big {
+	switch {
+	case o.big:
 		return bigDiskSize
+	case o.small:
+		return smallSize
 	}
 	return diskSize
 }

@@ -42,7 +42,7 @@ func TestFullSyncFromReplblk(t *testing.T) {
 
 // TestForcedByKernelWhileConnected decides after the connection whose data are good.
 func TestForcedByKernelWhileConnected(t *testing.T) {
-	k, p := start(t, options{})
+	k, p := start(t, options{small: true})
 	connect(k, p)
 	k.allowed = []string{forced}
 	k.sh("drbdadm primary --force r0")
@@ -51,7 +51,9 @@ func TestForcedByKernelWhileConnected(t *testing.T) {
 
 // TestForcedByReplblkWhileConnected is the same from the other side.
 func TestForcedByReplblkWhileConnected(t *testing.T) {
-	k, p := start(t, brisk())
+	o := brisk()
+	o.small = true
+	k, p := start(t, o)
 	connect(k, p)
 	p.do(replication.Admin{Kind: replication.AdminPrimary, Force: true})
 	p.scribble(5, 10)

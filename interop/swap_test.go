@@ -83,9 +83,7 @@ func (s *swap) boot() {
 	if err := s.other.start(); err != nil {
 		s.t.Fatal(err)
 	}
-	conf := strings.ReplaceAll(s.k.sh("base64 </etc/drbd.conf"), "\n", "")
-	conf = "echo " + conf + " | base64 -d | sed 's#" + peerDisk() + "#/dev/vda#' >/etc/drbd.conf"
-	s.otherKernel(conf)
+	s.otherKernel("cat >/etc/drbd.conf <<'END'" + strings.ReplaceAll(s.k.conf, peerDisk(), "/dev/vda") + "END")
 	s.k.sh("ip neigh flush dev eth0")
 }
 
@@ -162,6 +160,7 @@ func (s *swap) kernels() {
 	if err := newImage(peerDisk(), diskSize); err != nil {
 		t.Fatal(err)
 	}
+	s.k.createMD(peerDisk(), "internal")
 	s.other = &vm{dir: filepath.Join(machine.dir, "second"), first: "modprobe drbd",
 		hardware: slices.Concat([]string{"-m", "384"}, fromRAM(os.Getenv(insideEnv), "machine=replblk address="+peerIP+"/24"),
 			nic(0, secondTap), drive(diskID, peerDisk()))}
@@ -170,7 +169,7 @@ func (s *swap) kernels() {
 	}
 	s.boot()
 	t.Cleanup(s.other.halt)
-	s.otherKernel("drbdadm -- --force create-md r0 </dev/null && drbdadm up r0")
+	s.otherKernel("drbdadm up r0")
 	s.k.wait("two kernels", procState.connected)
 	s.k.sh("drbdadm -- --clear-bitmap new-current-uuid r0/0 && drbdadm primary r0")
 	s.k.fio("8m")

@@ -60,6 +60,7 @@ func (s side) text() string {
 type court struct {
 	k    *kernel
 	disk string // replblk's
+	up   string // what the kernel's node is made of again, before it connects
 	o    options
 	net  string // the options of the kernel's connect
 	real bool   // it is to be more than a dry run, which version 90 does not have
@@ -104,15 +105,18 @@ func (c *court) adjourn() {
 	c.o.core = nil
 	last := set(genA, 0, genB, 0)
 	c.kernelIs(last)
+	c.k.sh(c.up + "true")
 	c.k.peer = c.replblkIs(last)
 	c.k.peer.kind(replication.AdminConnect)
 	c.k.sh("drbdadm connect r0")
 }
 
-// kernelIs gives the kernel its side.
+// kernelIs gives the kernel its side. Its node is made when it connects.
 func (c *court) kernelIs(s side) {
 	c.k.t.Helper()
-	c.k.sh("/lib/drbd/drbdsetup-84 secondary 0; /lib/drbd/drbdsetup-84 detach 0")
+	if c.up == "" {
+		c.k.sh(setup84 + "secondary 0; " + setup84 + "detach 0")
+	}
 	for _, args := range [][]string{{"apply-al"}, {"set-gi", s.text()}} {
 		meta := append([]string{"--force", "-", "v08", c.k.disk, "internal"}, args...)
 		if out, err := exec.Command("drbdmeta", meta...).CombinedOutput(); err != nil {
@@ -120,18 +124,23 @@ func (c *court) kernelIs(s side) {
 		}
 	}
 	c.writeBits(c.k.disk, s.bits)
-	cmd := "/lib/drbd/drbdsetup-84 attach 0 /dev/vda /dev/vda internal"
+	c.up = setup84 + "attach 0 /dev/vda /dev/vda internal && "
 	if s.primary {
-		cmd += " && /lib/drbd/drbdsetup-84 primary 0"
+		c.up += setup84 + "primary 0 && "
 	}
-	c.k.sh(cmd)
 }
 
 // replblkIs starts replblk's node with its side, not connected yet.
 func (c *court) replblkIs(s side) *peer {
 	c.k.t.Helper()
-	c.writeSide(s)
-	p := newPeer(c.k.t, c.o, c.disk, false)
+	return c.party(s, c.o, c.disk)
+}
+
+// party is replblkIs with other options and on another disk.
+func (c *court) party(s side, o options, disk string) *peer {
+	c.k.t.Helper()
+	c.writeSide(disk, s)
+	p := newPeer(c.k.t, o, disk, false)
 	if s.primary {
 		p.kind(replication.AdminPrimary)
 	}
@@ -139,10 +148,10 @@ func (c *court) replblkIs(s side) *peer {
 }
 
 // writeSide writes replblk's metadata.
-func (c *court) writeSide(s side) {
+func (c *court) writeSide(disk string, s side) {
 	t := c.k.t
 	t.Helper()
-	f, err := mdtool.OpenFile(c.disk, mdtool.OpenOptions{Writable: true, AllowRegular: true})
+	f, err := mdtool.OpenFile(disk, mdtool.OpenOptions{Writable: true, AllowRegular: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +159,7 @@ func (c *court) writeSide(s side) {
 	if err := mdtool.SetGI(f, metadata.Internal, s.text(), mdtool.Ask{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	c.writeBits(c.disk, s.bits)
+	c.writeBits(disk, s.bits)
 }
 
 // writeBits sets the first n bits of the bitmap on a disk, and no other.
@@ -193,17 +202,24 @@ func (c *court) judge(theirs, ours side) (kernel, replblk verdict) {
 func (c *court) tryJudge(theirs, ours side) (kernel, replblk verdict) {
 	p := c.replblkIs(ours)
 	defer p.close()
-	heard := make(chan node.Change, 64)
-	cancel := p.Watch(func(n node.Change) {
-		if n.Kind == node.ChangeNote || n.Kind == node.ChangeState && n.New.Conn != n.Old.Conn {
-			select {
-			case heard <- n:
-			default:
-			}
-		}
-	})
+	heard, cancel := listen(p)
 	defer cancel()
 	p.do(replication.Admin{Kind: replication.AdminConnect, DiscardMyData: ours.discard})
+	log := c.k.sh(c.up + "dmesg -r -c && echo @connect@ && " + c.connect(theirs, courtPort) + " || exit 1\nalone; dmesg -r -c")
+	c.up = ""
+	c.k.judge(log)
+	_, log, _ = strings.Cut(log, "@connect@")
+	return c.verdicts(theirs, ours, log, heard)
+}
+
+// setup84 begins commands for the kernel.
+const setup84 = "/lib/drbd/drbdsetup-84 "
+
+// courtPort is where both nodes listen; of several of replblk's, each has its own from there on.
+const courtPort = 7789
+
+// connect is the command that has the kernel connect, as a dry run unless it is in earnest.
+func (c *court) connect(theirs side, port int) string {
 	how := ""
 	if !c.real {
 		how = " --tentative"
@@ -211,15 +227,28 @@ func (c *court) tryJudge(theirs, ours side) (kernel, replblk verdict) {
 	if theirs.discard {
 		how += " --discard-my-data"
 	}
-	log := c.k.sh("dmesg -r -c; echo @connect@; /lib/drbd/drbdsetup-84 connect r0 ipv4:" + kernelIP + ":7789 ipv4:" + peerIP + ":7789 --protocol=C" + how +
-		" --socket-check-timeout=1 --connect-int=1 --ping-timeout=30 " + c.net + " || exit 1\n" +
-		"i=0; while [ $i -lt 300 ]; do grep -q 'cs:StandAlone' /proc/drbd && break; usleep 20000; i=$((i+1)); done\n" +
-		"dmesg -r -c")
-	c.k.judge(log)
-	_, log, _ = strings.Cut(log, "@connect@")
+	return fmt.Sprintf("%sconnect r0 ipv4:%s:%d ipv4:%s:%d --protocol=C --socket-check-timeout=1 --connect-int=1 --ping-timeout=30 %s%s",
+		setup84, kernelIP, port, peerIP, port, c.net, how)
+}
+
+// verdicts reads what both have said, and notes it.
+func (c *court) verdicts(theirs, ours side, log string, heard <-chan node.Change) (kernel, replblk verdict) {
 	replblk = replblkVerdict(heard)
 	fmt.Fprintf(c.log, "kernel %s, replblk %s: replblk says %+v\n%s\n\n", theirs.text(), ours.text(), replblk, log)
 	return kernelVerdict(log), replblk
+}
+
+// listen collects what a node says until it is cancelled.
+func listen(p *peer) (heard <-chan node.Change, cancel func()) {
+	all := make(chan node.Change, 64)
+	return all, p.Watch(func(n node.Change) {
+		if n.Kind == node.ChangeNote || n.Kind == node.ChangeState && n.New.Conn != n.Old.Conn {
+			select {
+			case all <- n:
+			default:
+			}
+		}
+	})
 }
 
 func kernelVerdict(log string) (v verdict) {

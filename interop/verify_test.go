@@ -68,12 +68,14 @@ func TestVerify(t *testing.T) {
 	for i, alg := range []string{"crc32c", "md5", "sha1", "sha256"} {
 		who := [...]string{"kernel", "replblk"}[i%2]
 		t.Run(alg+" by "+who, func(t *testing.T) {
-			k, p := established(t, verifying(alg))
+			o := verifying(alg)
+			o.small = true
+			k, p := established(t, o)
 			k.allowed = differs
 			k.sh("drbdadm primary r0")
-			k.dd(1, 0, 32768)
+			k.dd(1, 0, 16384)
 			last := int64(p.sectors()-1) / 8
-			p.decay(0, 5, 6, 7000, 20000, last)
+			p.decay(0, 5, 6, 3000, 7900, last)
 			verify := func(n int) {
 				began := time.Now()
 				runs := p.Status().Volumes[0].Verify.Completed
@@ -82,7 +84,7 @@ func TestVerify(t *testing.T) {
 				} else {
 					p.kind(replication.AdminVerify)
 				}
-				k.sh("yes load | dd of=/dev/drbd0 bs=64k iflag=fullblock seek=600 count=64 oflag=direct conv=notrunc")
+				k.sh("yes load | dd of=/dev/drbd0 bs=64k iflag=fullblock seek=300 count=64 oflag=direct conv=notrunc")
 				p.wait("end of the verify", func(s state.State) bool { return p.Status().Volumes[0].Verify.Completed > runs })
 				verified(k, p, n)
 				t.Logf("%d MiB in %v", p.sectors()>>11, time.Since(began))

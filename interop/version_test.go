@@ -17,7 +17,7 @@ func TestOldVersions(t *testing.T) {
 	for i, version := range []int{86, 89, 94, 95, 96, 99, 100} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			o := outage()
-			o.protocol = "CAB"[i%3]
+			o.protocol, o.small = "CAB"[i%3], true
 			base := o.core
 			o.kernelDisk = "c-plan-ahead 0; resync-rate 60M;"
 			o.core = func(c *replication.Config) {
@@ -28,7 +28,7 @@ func TestOldVersions(t *testing.T) {
 			k, p := start(t, o)
 			k.allowed = []string{forced}
 			k.sh("drbdadm primary --force r0")
-			k.dd(3, 65536, 4096)
+			k.dd(3, 16384, 4096)
 			p.kind(replication.AdminConnect)
 			settled(k, p)
 			if got := p.Status().Version; got != version {
@@ -75,6 +75,7 @@ func TestVersionsBetween(t *testing.T) {
 	for _, version := range []int{87, 88, 90, 91, 92, 93, 97, 98} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			o := verifying("crc32c")
+			o.small = true
 			o.kernelNet += "csums-alg sha1; data-integrity-alg md5;"
 			base := o.core
 			o.core = func(c *replication.Config) {

@@ -71,6 +71,7 @@ func TestVetoedInvalidate(t *testing.T) {
 				handler := map[bool]string{true: "before-resync-target", false: "before-resync-source"}[target == objects]
 				may := filepath.Join(t.TempDir(), "may")
 				o := brisk()
+				o.small = true
 				if objects == "kernel" {
 					o.kernelHandlers = handler + ` "test -e /tmp/may";`
 				} else {

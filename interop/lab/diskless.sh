@@ -47,7 +47,7 @@ build() {
 	(cd boot && find . | cpio -o -H newc --quiet | gzip -9) >diskless/boot/initrd
 	cat >grub.cfg <<-'END'
 		set root=(hd0,msdos1)
-		linux /boot/vmlinuz console=ttyS0 panic=-1 no_timer_check net.ifnames=0 machine=diskless
+		linux /boot/vmlinuz console=ttyS0 panic=-1 net.ifnames=0 no_timer_check tsc=reliable nowatchdog rcupdate.rcu_cpu_stall_suppress=1 mitigations=off nokaslr init_on_alloc=0 hardened_usercopy=off audit=0 lsm= machine=diskless
 		initrd /boot/initrd
 		boot
 	END

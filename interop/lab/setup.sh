@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds what the interop tests boot: Debian's kernel with its drbd module and an initramfs that
-# ends in a shell on the second serial line. Prints the folder with `vmlinuz` and `initrd`.
+# ends in a shell on the second serial line. Prints the folder with `vmlinux` and `initrd`.
 # Needs root and Debian; downloads about 100 MB once and does nothing when all of it is there.
 #
 # REPLBLK_LAB names the folder (default /var/tmp/replblk-lab).
@@ -10,7 +10,7 @@ lab=${REPLBLK_LAB:-/var/tmp/replblk-lab}
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 # What the tests call on this side of the machine : its Debian package.
-host_tools="qemu-system-x86_64:qemu-system-x86 ip:iproute2 mkfs.ext4:e2fsprogs cpio:cpio depmod:kmod busybox:busybox-static
+host_tools="qemu-system-x86_64:qemu-system-x86 ip:iproute2 mkfs.ext4:e2fsprogs cpio:cpio depmod:kmod xz:xz-utils busybox:busybox-static
 	drbdmeta:drbd-utils fio:fio tcpdump:tcpdump dmsetup:dmsetup"
 # What is copied into the machine. drbdadm re-executes drbdadm-84 when the 8.4 module is loaded.
 guest_tools="drbdadm drbdsetup drbdmeta /lib/drbd/drbdadm-84 /lib/drbd/drbdsetup-84 fio mkfs.ext4 fsck.ext4 dmsetup"
@@ -78,9 +78,21 @@ build_root() {
 	printf 'root:x:0:0::/root:/bin/sh\n' >root/etc/passwd
 	printf 'root:x:0:\n' >root/etc/group
 	install -m 755 "$here/init" root/init
-	(cd root && find . | cpio -o -H newc --quiet | gzip -1) >initrd.new
+	(cd root && find . | cpio -o -H newc --quiet) >initrd.new # not compressed: that would be undone under emulation
 	cp "kernel/boot/vmlinuz-$kv" vmlinuz
+	unpacked vmlinuz >vmlinux
 	mv initrd.new initrd
+}
+
+# unpacked prints the kernel within a bzImage, which QEMU starts as well: the machine's own unpacking takes longer
+# than the rest of its boot.
+unpacked() {
+	local setup offset length
+	setup=$(od -An -tu1 -j497 -N1 "$1")
+	read -r offset length < <(od -An -tu4 -j584 -N8 "$1")
+	offset=$(((setup + 1) * 512 + offset))
+	# the last four bytes are the size
+	dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip=$offset count=$((length - 4)) status=none | xz -dc
 }
 
 [ "$(id -u)" = 0 ] || die "needs root: it installs packages, makes network devices and boots a machine"
