@@ -203,7 +203,7 @@ func newAoEClient(t *testing.T, v *vm, name string, mtu int) *aoeClient {
 		out, _, _ := v.run("for i in 1 2 3 4 5; do rmmod aoe && break; sleep 1; done; ip link set "+name+" down; dmesg -r -c", commandTimeout)
 		keep(t, filepath.Base(v.dir)+"-dmesg.log", out)
 	})
-	c.sh("for i in $(seq 100); do [ -b /dev/etherd/e1.1 ] && exit 0; echo >/dev/etherd/discover; sleep 0.2; done; dmesg | tail; exit 1")
+	c.sh("for i in $(seq 600); do [ -b /dev/etherd/e1.1 ] && exit 0; echo >/dev/etherd/discover; sleep 0.2; done; dmesg | tail; exit 1")
 	return c
 }
 

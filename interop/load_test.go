@@ -45,7 +45,7 @@ while [ -b /dev/drbd0 ] && ! [ -e /tmp/enough ]; do
 	[ %[1]d = 0 ] || usleep %[1]d
 done; rm -f /tmp/enough) >/dev/null 2>&1 &`, pause.Microseconds()))
 	k.t.Cleanup(func() { // before the resource is taken down
-		_, _, _ = machine.run("touch /tmp/enough; for i in $(seq 50); do pidof dd || break; sleep 0.1; done", commandTimeout)
+		_, _, _ = machine.run("touch /tmp/enough; for i in $(seq 200); do pidof dd || break; sleep 0.1; done", commandTimeout)
 	})
 	return func() {
 		k.t.Helper()

@@ -32,11 +32,11 @@ func TestKernelNBD(t *testing.T) {
 	attach := func(options string) {
 		t.Helper()
 		c.sh(fmt.Sprintf("modprobe nbd; rm -f /tmp/nbd.out; /tmp/nbd -server %s:10809 -export kernel %s >/tmp/nbd.out 2>&1 & echo $! >/tmp/nbd.pid; "+
-			"for i in $(seq 100); do grep -q attached /tmp/nbd.out && exit 0; sleep 0.1; done; cat /tmp/nbd.out; exit 1", peerIP, options))
+			"for i in $(seq 600); do grep -q attached /tmp/nbd.out && exit 0; sleep 0.1; done; cat /tmp/nbd.out; exit 1", peerIP, options))
 	}
 	detach := func() {
 		t.Helper()
-		c.sh("kill $(cat /tmp/nbd.pid) 2>/dev/null; for i in $(seq 100); do [ $(cat /sys/block/nbd0/size) = 0 ] && exit 0; sleep 0.1; done; exit 1")
+		c.sh("kill $(cat /tmp/nbd.pid) 2>/dev/null; for i in $(seq 600); do [ $(cat /sys/block/nbd0/size) = 0 ] && exit 0; sleep 0.1; done; exit 1")
 	}
 
 	t.Cleanup(func() {

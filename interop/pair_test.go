@@ -101,7 +101,7 @@ func settledVolume(k *kernel, p *peer, vol uint16, theirs, ours string) {
 	}
 	size := int64(p.Volume(vol).Geometry().Sectors) * 512
 	if p.o.proto() == 'A' { // an answered write may still be on its way
-		for deadline := time.Now().Add(waitTimeout / 4); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(waitTimeout / 2); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			if s, err := firstDifference(theirs, ours, size); err != nil || s < 0 {
 				break
 			}

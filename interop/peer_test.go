@@ -255,7 +255,7 @@ func alone(s state.State) bool     { return s.Conn == state.StandAlone }
 // close ends the node in order.
 func (p *peer) close() {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	if err := p.Close(ctx); err != nil {
 		p.t.Errorf("replblk: close: %v", err)

@@ -74,7 +74,7 @@ func TestIPv6(t *testing.T) {
 	}
 	ipCmd(t, "addr add "+peerIPv6+"/64 dev "+tapName+" nodad")
 	t.Cleanup(func() { ipCmd(t, "addr del "+peerIPv6+"/64 dev "+tapName) })
-	if out, code, err := machine.run("ip addr add "+kernelIPv6+"/64 dev eth0; for i in $(seq 50); do ip addr show dev eth0 | grep -q tentative || exit 0; sleep 0.1; done; exit 1", commandTimeout); err != nil || code != 0 {
+	if out, code, err := machine.run("ip addr add "+kernelIPv6+"/64 dev eth0; for i in $(seq 600); do ip addr show dev eth0 | grep -q tentative || exit 0; sleep 0.1; done; exit 1", commandTimeout); err != nil || code != 0 {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Cleanup(func() { _, _, _ = machine.run("ip addr del "+kernelIPv6+"/64 dev eth0", commandTimeout) })

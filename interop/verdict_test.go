@@ -275,7 +275,7 @@ func kernelVerdict(log string) (v verdict) {
 
 // replblkVerdict collects what the node has said until its connection was over.
 func replblkVerdict(heard <-chan node.Change) (v verdict) {
-	timeout := time.After(3 * time.Second)
+	timeout := time.After(20 * time.Second)
 	for {
 		select {
 		case n := <-heard:
