@@ -107,10 +107,12 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// burstLink delivers one burst after the other.
+// burstLink delivers one burst after the other, the last one when ready is closed,
+// if there is that.
 type burstLink struct {
 	*memLink
 	bursts [][][]byte
+	ready  chan struct{}
 }
 
 func (l *burstLink) Recv([][]byte, []time.Time) (int, error) {
@@ -122,6 +124,9 @@ func (l *burstLink) TryRecv(bufs [][]byte, times []time.Time) (int, error) {
 	if len(l.bursts) == 0 {
 		return 0, nil
 	}
+	if len(l.bursts) == 1 && l.ready != nil {
+		<-l.ready
+	}
 	frames := l.bursts[0]
 	l.bursts = l.bursts[1:]
 	fill(frames, bufs, times)
@@ -131,12 +136,14 @@ func (l *burstLink) TryRecv(bufs [][]byte, times []time.Time) (int, error) {
 // gate holds the first request up.
 type gate struct {
 	*mem.Device
-	closed atomic.Bool
-	opened chan struct{}
+	closed  atomic.Bool
+	reached chan struct{}
+	opened  chan struct{}
 }
 
 func (g *gate) Submit(r *block.Request) {
 	if g.closed.Swap(false) {
+		close(g.reached)
 		<-g.opened
 	}
 	g.Device.Submit(r)
@@ -148,13 +155,13 @@ func TestHelper(t *testing.T) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	}
-	dev := &gate{Device: mem.New(100), opened: make(chan struct{})}
+	dev := &gate{Device: mem.New(100), reached: make(chan struct{}), opened: make(chan struct{})}
 	dev.closed.Store(true)
 	p, err := NewPort(newTestTarget(t, dev, func(o *Options) { o.Commit = CommitNone }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &burstLink{memLink: newMemLink(), bursts: make([][][]byte, 2)}
+	l := &burstLink{memLink: newMemLink(), bursts: make([][][]byte, 2), ready: dev.reached}
 	for i := range uint32(batch) {
 		l.bursts[0] = append(l.bursts[0], writeFrame(i, uint64(2*i), 1, 2))
 	}
