@@ -1,6 +1,7 @@
 package mdtool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -68,15 +69,28 @@ func applyBoth(t *testing.T, im *image, o ApplyOptions) ApplyResult {
 	return r
 }
 
+// copyFile copies a file with its holes: most of a disk is one.
 func copyFile(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newFile(t, 0)
-	if err := os.WriteFile(c, b, 0o600); err != nil {
+	c := newFile(t, int64(len(b)))
+	f, err := os.OpenFile(c, os.O_WRONLY, 0)
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer f.Close()
+	hole := make([]byte, 64<<10)
+	for off := 0; off < len(b); off += len(hole) {
+		piece := b[off:min(off+len(hole), len(b))]
+		if bytes.Equal(piece, hole[:len(piece)]) {
+			continue
+		}
+		if _, err := f.WriteAt(piece, int64(off)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return c
 }
