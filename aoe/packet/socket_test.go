@@ -243,9 +243,16 @@ func TestTryRecv(t *testing.T) {
 		if _, err := s.Send([][]byte{testFrame(60), testFrame(61)}); err != nil {
 			t.Fatal(err)
 		}
-		bufs := buffers(3, 100)
-		if n, err := s.TryRecv(bufs, nil); n != 2 || err != nil || len(bufs[1]) != 61 {
-			t.Fatalf("%d, %v", n, err)
+		bufs, n := buffers(3, 100), 0
+		for end := time.Now().Add(time.Minute); n < 2 && time.Now().Before(end); { // a loaded kernel delivers later
+			got, err := s.TryRecv(bufs[n:], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += got
+		}
+		if n != 2 || len(bufs[1]) != 61 {
+			t.Fatalf("%d frames of lengths %d and %d", n, len(bufs[0]), len(bufs[1]))
 		}
 		setUp(t, false)
 		if n, err := s.TryRecv(buffers(1, 100), nil); n != 0 || s.ring == nil && err == nil {
