@@ -234,11 +234,11 @@ func (c *cycle) rest(ctx context.Context) error {
 // heard yet that the connection was reset, which is how the weather heals, says so too.
 func (c *cycle) compare(ctx context.Context) ([]uint64, error) {
 	for {
-		if err := c.rest(ctx); err != nil {
-			return nil, err
-		}
 		before, err := c.connections(ctx)
 		if err != nil {
+			return nil, err
+		}
+		if err := c.rest(ctx); err != nil {
 			return nil, err
 		}
 		pause(ctx, newsTime)
@@ -253,7 +253,8 @@ func (c *cycle) compare(ctx context.Context) ([]uint64, error) {
 	}
 }
 
-// connections returns how many connections there have been, and that they last.
+// connections returns twice how many connections there have been, and one more if there is
+// none.
 func (c *cycle) connections(ctx context.Context) ([2]uint64, error) {
 	var n [2]uint64
 	for i, h := range c.pair.Hosts {
