@@ -160,7 +160,7 @@ const (
 // 44 say nothing then: the end of a resync may have been missed, and the equal generations say
 // less than they seem to.
 func bitmapUUID(self, peer generations) bool {
-	return self.UUIDs.Bitmap() != 0 || peer.UUIDs.Bitmap() != 0
+	return self.Bitmap() != 0 || peer.Bitmap() != 0
 }
 
 // survivor decides between a Primary that has crashed and a node that was in sync with it

@@ -87,7 +87,7 @@ func (r *tree) missing(word string) string {
 			return "test " + name
 		}
 	}
-	for _, w := range strings.Fields(word) {
+	for w := range strings.FieldsSeq(word) {
 		if !pathWord.MatchString(w) {
 			continue
 		}
