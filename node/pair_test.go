@@ -66,6 +66,9 @@ func newHost(t testing.TB, cfg Config, n transport.Network, d *mem.Device, name 
 func attached(t testing.TB, cfg Config, n transport.Network, name string, b Backing) *Resource {
 	t.Helper()
 	cfg.Network, b.Placement = n, metadata.Internal
+	if n == nil { // a real one, and real time: who only gets no processor is not given up
+		cfg.Core.PingTimeoutTenths, cfg.Core.TimeoutTenths = 100, 300
+	}
 	r, err := NewResource(cfg, testLog().With("node", name))
 	if err != nil {
 		t.Fatal(err)
