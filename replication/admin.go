@@ -184,8 +184,7 @@ func (r *Resource) promote(c command) {
 		c.agreed = false
 		v.promoted(c.forced)
 	}
-	v := r.vols[len(r.vols)-1]
-	v.afterSuper(answer, c.Token)
+	r.answerDurable(c.Token)
 }
 
 // tryPromote asks for the role. It returns false if the command waits or has failed.
@@ -298,25 +297,22 @@ func (r *Resource) demote(c command) {
 			return
 		}
 	}
+	r.begin(c.Token)
 	for _, v := range r.vols {
-		v.demoting(c)
+		v.demoting(c.Token)
 	}
 }
 
 // demoting is the first half for one volume: the state changes at once, the mark on
 // disk stays until the data and the bitmap are durable. The caller has seen that nothing
 // speaks against it, so it is a fact, also in the middle of a handshake.
-func (v *volume) demoting(c command) {
+func (v *volume) demoting(token uint64) {
 	next := v.st
 	next.Role = state.Secondary
-	token := uint64(0)
-	if v == v.r.vols[len(v.r.vols)-1] {
-		token = c.Token
-	}
 	if v.disk == nil || v.disk.metaBad {
 		v.force(next)
 		v.sendDemotion()
-		v.r.reply(token, state.Success)
+		v.r.settled(token, state.Success)
 		return
 	}
 	v.disk.keepPrimary = true
@@ -376,7 +372,7 @@ func (r *Resource) outdate(c command) {
 			return
 		}
 	}
-	r.vols[len(r.vols)-1].afterSuper(answer, c.Token)
+	r.answerDurable(c.Token)
 }
 
 func (r *Resource) suspend(c command) {

@@ -469,7 +469,7 @@ func (r *Resource) stepDown() bool {
 		return idle
 	}
 	for _, v := range r.vols {
-		v.demoting(command{})
+		v.demoting(0)
 	}
 	return true
 }

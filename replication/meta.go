@@ -35,6 +35,7 @@ type afterMeta uint8
 const (
 	thaw            afterMeta = iota + 1 // one reason less to hold requests
 	answer                               // an operator's command has succeeded: arg is its token
+	answerJoint                          // the same of a command about all volumes
 	announce                             // our new generation is durable: tell the peer
 	enterSource                          // our sync UUID is durable: become SyncSource
 	enterTarget                          // the peer's sync UUID is durable: become SyncTarget
@@ -226,6 +227,8 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 		v.thaw()
 	case answer:
 		v.r.reply(arg, state.Success)
+	case answerJoint:
+		v.r.settled(arg, state.Success)
 	case announce:
 		if v.st.Conn >= state.Connected {
 			v.sendUUIDs(0)
@@ -237,7 +240,7 @@ func (v *volume) superDone(do afterMeta, arg uint64) {
 	case finishTarget:
 		v.targetFinished()
 	case answerDemote:
-		v.r.reply(arg, v.demoteResult())
+		v.r.settled(arg, v.demoteResult())
 	case saveBeforeMove:
 		v.moveMeta()
 	case finishResize:

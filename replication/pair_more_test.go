@@ -228,6 +228,48 @@ func TestTwoVolumesShareAConnection(t *testing.T) {
 	}
 }
 
+// A command about all volumes is answered when it is durable for each of them, not only for the
+// last one.
+func TestAnswerAwaitsEveryVolume(t *testing.T) {
+	c := testConfig()
+	second := c.Volumes[0]
+	second.Number = 1
+	c.Volumes = append(c.Volumes, second)
+	p := newPair(c, c)
+	a := p.nodes[0]
+	a.attach()
+	a.post(Event{Kind: EvAttach, Vol: 1, Attach: a.freshAttach()})
+	p.settle()
+	for vol := range uint16(2) {
+		a.admin(Admin{Kind: AdminNewCurrentUUID, Vol: vol})
+	}
+	p.tick(2)
+	for _, kind := range []AdminKind{AdminPrimary, AdminSecondary, AdminOutdate} {
+		a.stuck = true
+		token := a.admin(Admin{Kind: kind, Force: true})
+		for range 10 { // each answer of the second volume, and none of the first
+			p.tick(1)
+			kept := a.unsaid[:0]
+			for _, io := range a.unsaid {
+				if io.index() == 1 {
+					a.post(Event{Kind: EvMeta, IO: io})
+				} else {
+					kept = append(kept, io)
+				}
+			}
+			a.unsaid = kept
+		}
+		if r, ok := a.replies[token]; ok {
+			t.Errorf("command %d is answered %v before it is durable for the first volume", kind, r)
+		}
+		a.unstick()
+		p.tick(2)
+		if r := a.replies[token]; r != state.Success || len(a.r.joints) > 0 {
+			t.Fatalf("command %d: %v, %d unanswered\n%s", kind, r, len(a.r.joints), p.take())
+		}
+	}
+}
+
 func TestWriteToASecondaryIsRefused(t *testing.T) {
 	p := newPair()
 	_, b := establish(t, p)

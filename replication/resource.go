@@ -26,6 +26,7 @@ type Resource struct {
 	mix     uint64   // state of the mixer that makes words unique when these are used up
 
 	change   *change   // our cluster-wide state change that the peer is judging
+	joints   []joint   // commands that wait for every volume, in the order in which they came
 	commands []command // operator's commands that wait for a transient state to end
 	ticked   Time      // the last EvTick
 	ticks    uint64    // how many there were
