@@ -79,15 +79,32 @@ func TestPauseSync(t *testing.T) {
 			k.wait("paused", func(s procState) bool { return strings.HasPrefix(s.cs, "PausedSync") })
 			p.kind(replication.AdminPauseSync)
 			k.wait("paused by replblk, too", func(s procState) bool { return strings.HasPrefix(s.flags, "r-pu") })
-			left := p.Status().Volumes[0].OutOfSync
+			left := p.whenQuiet()
 			k.sh("drbdadm resume-sync r0")
 			p.wait("resumed by the kernel", func(s state.State) bool { return s.Conn == paused && !s.PeerIsp })
-			if n := p.Status().Volumes[0].OutOfSync; n+64 < left { // what was on its way
+			if n := p.whenQuiet(); n != left {
 				t.Errorf("%d blocks were left, %d are after a pause", left, n)
 			}
 			hasten(k, p, o)
 			p.kind(replication.AdminResumeSync)
 		})
+	}
+}
+
+// whenQuiet waits until a paused resync has copied what was on its way, and returns how many blocks are
+// left.
+func (p *peer) whenQuiet() uint64 {
+	p.t.Helper()
+	for left, deadline := uint64(0), time.Now().Add(waitTimeout); ; {
+		n := p.Status().Volumes[0].OutOfSync
+		if n == left {
+			return n
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("replblk: %d blocks are left, still fewer and fewer", n)
+		}
+		left = n
+		time.Sleep(time.Second)
 	}
 }
 

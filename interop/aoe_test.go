@@ -237,7 +237,7 @@ func (c *aoeClient) beginLoad(workers, warm, cold int) {
 // ready waits until the driver is as it should be in this round of the load.
 func (c *aoeClient) ready() {
 	c.t.Helper()
-	c.sh("for i in $(seq 1200); do [ -e /tmp/ledger.ready ] && exit 0; kill -0 $(cat /tmp/ledger.pid) || break; sleep 0.05; done; cat /tmp/ledger.out; exit 1")
+	c.sh("read -r pid </tmp/ledger.pid; for i in $(seq 1200); do [ -e /tmp/ledger.ready ] && exit 0; kill -0 $pid || break; pause 0.05; done; cat /tmp/ledger.out; exit 1")
 }
 
 // round has something happen to a warm or to a cold driver, and returns how the load went.
@@ -262,7 +262,7 @@ func (c *aoeClient) nextRound(cold bool) tally {
 // endLoad ends the ledger, which reads back everything, and returns its result.
 func (c *aoeClient) endLoad() tally {
 	c.t.Helper()
-	return c.tally(c.sh("kill $(cat /tmp/ledger.pid); for i in $(seq 600); do kill -0 $(cat /tmp/ledger.pid) 2>/dev/null || break; sleep 0.1; done; tail -n 1 /tmp/ledger.out"))
+	return c.tally(c.sh("read -r pid </tmp/ledger.pid; kill $pid; for i in $(seq 600); do kill -0 $pid 2>/dev/null || break; pause 0.1; done; tail -n 1 /tmp/ledger.out"))
 }
 
 func (c *aoeClient) tally(line string) (r tally) {

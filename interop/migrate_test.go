@@ -54,7 +54,7 @@ func (c *aoeClient) guest(books string, event func()) string {
 	c.sh(fmt.Sprintf("rm -f /tmp/ledger.ready; /tmp/ledger -dev %s -blocks 500 -workers 4 -books /tmp/books >/tmp/ledger.out & echo $! >/tmp/ledger.pid", c.device))
 	c.ready() // before that it does not know what a signal means
 	event()
-	out := c.sh("sleep 0.5; kill $(cat /tmp/ledger.pid); for i in $(seq 900); do kill -0 $(cat /tmp/ledger.pid) 2>/dev/null || break; sleep 0.1; done; cat /tmp/ledger.out")
+	out := c.sh("sleep 0.5; read -r pid </tmp/ledger.pid; kill $pid; for i in $(seq 900); do kill -0 $pid 2>/dev/null || break; pause 0.1; done; cat /tmp/ledger.out")
 	if !strings.Contains(out, `"Error":""`) {
 		c.t.Fatalf("ledger: %s", out)
 	}
@@ -104,7 +104,7 @@ func TestAoEMigration(t *testing.T) {
 	}
 	letIn := func(c *aoeClient, block int) {
 		t.Helper()
-		c.sh(fmt.Sprintf("for i in $(seq 900); do [ -e /tmp/stray.%d ] && exit $(cat /tmp/stray.%d); sleep 0.1; done; exit 99", block, block))
+		c.sh(fmt.Sprintf("for i in $(seq 900); do [ -e /tmp/stray.%d ] && exit $(cat /tmp/stray.%d); pause 0.1; done; exit 99", block, block))
 		if got := nodes[0].block(block); !bytes.HasPrefix(got, []byte("stray\n")) {
 			t.Errorf("what was let in wrote % x", got[:8])
 		}
