@@ -211,7 +211,7 @@ func (m *mutant) hunt(dir string, verbose bool) (how string, err error) {
 			return "", err
 		}
 		bin := filepath.Join(dir, "test")
-		if out, err := exec.Command("go", "test", "-overlay", overlay, "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("does not compile: %w\n%s", err, out)
 		}
 		cmd := exec.Command(bin, args...)
@@ -243,7 +243,7 @@ func passesWithout(dir, pkg, out string) (bool, error) {
 	}
 	bin := filepath.Join(dir, "healthy")
 	if _, err := os.Stat(bin); err != nil {
-		if out, err := exec.Command("go", "test", "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "test", "-vet=off", "-ldflags=-s -w", "-c", "-o", bin, pkg).CombinedOutput(); err != nil {
 			return false, fmt.Errorf("does not compile: %w\n%s", err, out)
 		}
 	}
