@@ -127,6 +127,7 @@ func (k *kernel) create(o options) {
 	}
 	_, disk := o.device()
 	switch {
+	case o.ownTool:
 	case !o.meta.Valid():
 		k.createMD(disk, "internal")
 	case o.meta == metadata.FlexExternal:
@@ -141,6 +142,9 @@ func (k *kernel) create(o options) {
 	if o.breakable {
 		k.sh("modprobe dm-mod; DM_DISABLE_UDEV=1 dmsetup create breakable --table '" + wholeTable() + "'")
 		k.t.Cleanup(func() { _, _, _ = machine.run("dmsetup remove breakable", commandTimeout) })
+	}
+	if o.ownTool {
+		k.sh("drbdadm -- --force create-md r0 </dev/null")
 	}
 }
 

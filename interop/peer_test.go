@@ -40,6 +40,7 @@ type options struct {
 	handlers   map[string]string // replblk's
 	big        bool              // disks of bigDiskSize
 	small      bool              // disks of smallSize
+	ownTool    bool              // the machine's drbdadm makes the metadata: it notes the size for check-resize
 	two        bool              // a volume 1 of secondSize besides
 
 	ipv6           bool

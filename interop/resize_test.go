@@ -181,7 +181,7 @@ func TestShrink(t *testing.T) {
 // TestGrownWhileDown grows both disks while nobody uses them. The metadata of each is moved by
 // its own tool, and the nodes must agree on what is behind the old end.
 func TestGrownWhileDown(t *testing.T) {
-	k, p := established(t, options{})
+	k, p := established(t, options{ownTool: true})
 	k.sh("drbdadm primary r0")
 	k.dd(1, 0, 4096)
 	k.sh("drbdadm secondary r0")
