@@ -206,7 +206,7 @@ func (r *Resource) peerMustWait(p *peerReq, n int) bool {
 		return true
 	}
 	v := p.vol
-	if p.kind == peerWrite && v.rz.stage != resizeNone { // it may be meant for the new space
+	if p.kind == peerWrite && (v.rz.stage != resizeNone || !v.inside(p.sector, p.size) && v.growing()) { // it may be meant for the new space
 		return true
 	}
 	if overlapping(v.rs.writing, p.sector, p.end()) || p.kind == peerWrite && v.ownComesFirst(p) {

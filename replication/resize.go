@@ -80,6 +80,7 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	}
 	if v.sizesWait(p) {
 		v.sizesLater = &p
+		v.answerFirst()
 		return
 	}
 	size := agreeSize(p.Backing, v.disk.limit(), v.disk.sb.LASizeSectors, p.User)
@@ -108,8 +109,15 @@ func (v *volume) sizesWait(p wire.Sizes) bool {
 // asksCross says whether the peer asks for our size while it has still to answer the same
 // question. Only the source of new space answers then. If both did, each for the room that
 // the other had when it asked, one would wait for a resync of less than the other copies.
-func (v *volume) asksCross(p wire.Sizes) bool {
-	return p.Current == 0 && v.asked && !v.sourceOfGrowth()
+func (v *volume) asksCross(p wire.Sizes) bool { return p.Current == 0 && v.asked }
+
+// answerFirst is what the source does about it: it says what size it has, and looks later
+// whether there is more room. It would have to wait for its writes to end, and those to space
+// that the peer does not know yet wait there for this answer.
+func (v *volume) answerFirst() {
+	if p := v.sizesLater; p != nil && v.asksCross(*p) && v.sourceOfGrowth() {
+		v.sendSizes(v.askedAs)
+	}
 }
 
 func (v *volume) startResize(z resizing) {
@@ -371,7 +379,8 @@ func (v *volume) resized() {
 	case z.ours && v.st.PeerDisk >= state.Inconsistent: // a diskless peer would take what we have room for
 		v.sendUUIDs(0)
 		v.sendSizesAs(0, z.flags) // asks for an answer, and the new space is synced after it
-		v.asked = true
+		v.asked, v.askedAs = true, z.flags
+		v.answerFirst()
 	case z.ours || z.answer || changed:
 		v.sendSizes(z.flags)
 		if !z.decided {
@@ -437,7 +446,13 @@ func (v *volume) useEarlyUUID() {
 	}
 }
 
+// growing says whether the size is being changed, or will be when the peer has answered a
+// question that both have asked. It may have grown already.
+func (v *volume) growing() bool {
+	return v.rz.stage != resizeNone || v.sizesLater != nil && v.asksCross(*v.sizesLater)
+}
+
 // resizeRoom says whether a write of the peer may lie beyond the end for now.
 func (v *volume) resizeRoom(sector uint64, size uint32) bool {
-	return v.rz.stage != resizeNone && size != 0 && size%512 == 0 && sector < metadata.MaxSectors
+	return v.growing() && size != 0 && size%512 == 0 && sector < metadata.MaxSectors
 }

@@ -140,3 +140,50 @@ func TestSourceOfNewSpaceFails(t *testing.T) {
 		t.Fatal("an answered write is lost")
 	}
 }
+
+// TestWriteToNewSpaceAwaitsTheAnswer: both operators resize, and each node asks what the other
+// has room for before it hears the other's question. The Primary has grown, and its writes to
+// the new space arrive at a node that waits for an answer before it grows (simulator, seed
+// 279425). The answer must not wait for these writes, although there is more room by then.
+func TestWriteToNewSpaceAwaitsTheAnswer(t *testing.T) {
+	for _, heardFirst := range []bool{false, true} {
+		p, a, b := grown(t, 40000)
+		before, gen := a.r.vols[0].size, a.gen
+		a.r.vols[0].peerSectors = before + 20000 // what b had room for when a last heard of it
+		b.asleep = true
+		token := a.admin(Admin{Kind: AdminResize})
+		if heardFirst {
+			a.stuck = true // it has still to grow when it hears b
+		}
+		a.alone()
+		var id ReqID
+		if !heardFirst {
+			id = a.request(OpWrite, before+8, 4096, 7)
+			a.alone()
+		}
+		late := b.hold(EvPacket)
+		a.asleep, b.asleep = true, false
+		b.admin(Admin{Kind: AdminResize})
+		b.alone()
+		b.inbox = append(b.inbox, late...)
+		a.asleep = false
+		if heardFirst {
+			b.asleep = true
+			a.alone()
+			a.unstick()
+			a.alone()
+			id = a.request(OpWrite, before+8, 4096, 7)
+			a.alone()
+			b.asleep = false
+		}
+		p.tick(3)
+		if o, done := a.outcome[id]; !done || o != OK || a.gen != gen {
+			t.Fatalf("heard first %v: write %v %v, %v and %v\n%s", heardFirst, done, o, a.r.State(0), b.r.State(0), p.take())
+		}
+		p.tick(200)
+		ok(t, p, a, token)
+		p.sized(t, a.layout.DataSectors)
+		p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+		p.equal(t)
+	}
+}

@@ -91,10 +91,11 @@ type volume struct {
 	era          uint64 // counts resyncs that are over: what an old one waited for is not meant for the next
 	verify       verify
 	rz           resizing
-	follows      bool        // resync-after: another volume's resync comes first
-	grew         bool        // by a command of this node: the new space is synced when the peer has it too
-	asked        bool        // the peer owes us a P_SIZES; until then the role stays, by which both decide
-	sizesLater   *wire.Sizes // of the peer, to be looked at when no resync runs, and the own role is known
+	follows      bool            // resync-after: another volume's resync comes first
+	grew         bool            // by a command of this node: the new space is synced when the peer has it too
+	asked        bool            // the peer owes us a P_SIZES; until then the role stays, by which both decide
+	askedAs      wire.SizesFlags // what that question said of the new space
+	sizesLater   *wire.Sizes     // of the peer, to be looked at when no resync runs, and the own role is known
 	fresh        freshSpace
 }
 
