@@ -260,11 +260,13 @@ func lostSyncUUID(src, dst metadata.UUIDs, version int) bool {
 	return metadata.SameUUID(src[metadata.SlotHistory1]+metadata.SyncIncrement, src[metadata.SlotBitmap])
 }
 
-// forgetSyncUUID keeps a source before version 96, which has no use for rule 71 here, from
-// collecting sync UUIDs that never arrived: three of them would push the generation of the
-// target out of the history, and then the data would be called unrelated.
+// forgetSyncUUID keeps a source from collecting sync UUIDs that never arrived at a target whose
+// generation is in the history of src: three of them would push it out, and then the data would
+// be called unrelated. Rule 71 does so for a target that is one behind, from version 96 on.
+// One that is two behind has missed the end of a resync before, and has still that one's
+// sync UUID.
 func forgetSyncUUID(src, dst metadata.UUIDs) correction {
-	if dst[metadata.SlotCurrent] == src[metadata.SlotHistory1] && lostSyncUUID(src, dst, 96) {
+	if lostSyncUUID(src, dst, 96) {
 		return ownUndoSyncUUID
 	}
 	return noCorrection

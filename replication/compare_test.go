@@ -186,21 +186,24 @@ func TestSurvivorIsSource(t *testing.T) {
 
 // TestLostSyncUUIDsAreForgotten loses the sync UUID of one connection after the other
 // (simulator, seed 4490): the generation of the target stays in the history of the source,
-// in versions that have no rule for it, too.
+// in versions that have no rule for it, too; and that of one that has missed the end of a
+// resync before, for which no version has a rule (seed 144092).
 func TestLostSyncUUIDsAreForgotten(t *testing.T) {
-	for version := 91; version <= 101; version++ {
-		src, dst := metadata.UUIDs{uA, uB, uC, uD}, metadata.UUIDs{uB, 0, uE}
-		for range 5 {
-			v := volume{disk: &disk{}}
-			v.disk.sb.UUIDs = src
-			cmp := compare(generations{UUIDs: src}, generations{UUIDs: dst}, version, true, true)
-			mirror := compare(generations{UUIDs: dst}, generations{UUIDs: src}, version, true, false)
-			if cmp.verdict < source || cmp.verdict > sourceFull || mirror.verdict != -cmp.verdict {
-				t.Fatalf("version %d: %+v, at the peer %+v: %x and %x", version, cmp, mirror, src, dst)
+	for _, dst := range []metadata.UUIDs{{uB, 0, uE}, {uC, 0, uE}} {
+		for version := 91; version <= 101; version++ {
+			src := metadata.UUIDs{uA, uB, uC, uD}
+			for range 5 {
+				v := volume{disk: &disk{}}
+				v.disk.sb.UUIDs = src
+				cmp := compare(generations{UUIDs: src}, generations{UUIDs: dst}, version, true, true)
+				mirror := compare(generations{UUIDs: dst}, generations{UUIDs: src}, version, true, false)
+				if cmp.verdict < source || cmp.verdict > sourceFull || mirror.verdict != -cmp.verdict {
+					t.Fatalf("version %d: %+v, at the peer %+v: %x and %x", version, cmp, mirror, src, dst)
+				}
+				v.correct(cmp.correction)
+				src = v.disk.sb.UUIDs
+				src.RotateSet(metadata.SlotBitmap, src[metadata.SlotBitmap]+metadata.SyncIncrement, false)
 			}
-			v.correct(cmp.correction)
-			src = v.disk.sb.UUIDs
-			src.RotateSet(metadata.SlotBitmap, src[metadata.SlotBitmap]+metadata.SyncIncrement, false)
 		}
 	}
 }
