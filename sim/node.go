@@ -195,6 +195,7 @@ func (n *node) kill() {
 	n.w.trace("kill", n.id, 0, 0)
 	n.w.oracle.died(n.id)
 	n.dev.stop()
+	n.w.oracle.killed(n)
 	n.end(true)
 }
 

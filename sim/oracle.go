@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -197,6 +198,18 @@ func (o *oracle) died(node int) {
 		o.current[node] = false
 	}
 	o.inSync, o.kept[node] = false, false
+}
+
+// killed: the process of n is gone, and its disk is as it has left it. If it was the target of a
+// resync and the disk says that it is good, it has everything that the source has, which has not
+// noticed yet that it is alone: the end was about to be told. A source before version 96 counts
+// for itself, and may have ended before: then the two are of one generation, and if n was
+// Primary, it is chosen as DRBD chooses a Primary that has crashed (seed 208088).
+func (o *oracle) killed(n *node) {
+	source := o.w.nodes[1-n.id].state()
+	if n.state().Conn == state.SyncTarget && source.Conn >= state.Connected && n.superblock(n.dev.meta.cur).Flags.Has(metadata.WasUpToDate) {
+		o.w.check.received(n.id)
+	}
 }
 
 // powerLost: what node had in its cache is gone.

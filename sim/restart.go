@@ -190,8 +190,11 @@ func (t *restarter) attachment() (*replication.Attach, error) {
 func (n *node) metaChanged() { n.logged = nil }
 
 // durableSuperblock returns the superblock on stable storage.
-func (n *node) durableSuperblock() (sb metadata.Superblock) {
-	_ = sb.Decode(bytesOf(n.dev.meta.dur, nil, n.layout.Superblock, 8)) // a bad one has no flags
+func (n *node) durableSuperblock() metadata.Superblock { return n.superblock(n.dev.meta.dur) }
+
+// superblock returns the superblock in m.
+func (n *node) superblock(m image[rawSector]) (sb metadata.Superblock) {
+	_ = sb.Decode(bytesOf(m, nil, n.layout.Superblock, 8)) // a bad one has no flags
 	return sb
 }
 
