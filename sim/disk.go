@@ -38,8 +38,9 @@ type device struct {
 	noSpace  bool            // a failing write fails for lack of space
 
 	hungUntil replication.Time
-	lies      *window         // what it says that it writes there is lost, or goes elsewhere
-	latent    map[uint64]bool // sectors that cannot be read until they are written
+	kept      replication.Time // what was answered before is on stable storage
+	lies      *window          // what it says that it writes there is lost, or goes elsewhere
+	latent    map[uint64]bool  // sectors that cannot be read until they are written
 }
 
 // diskIO is a data operation in progress. mem is the memory of the request or buffer.
@@ -49,6 +50,7 @@ type diskIO struct {
 	mark [2]uint64                                     // of a flush: what had completed at its start, data and metadata
 	own  func(mem []uint64, err replication.DiskError) // a direct read of the driver
 	late bool                                          // the core has its answer
+	at   replication.Time                              // of a flush: when it was submitted
 }
 
 type metaOp struct {
@@ -105,7 +107,7 @@ func (d *device) alone() bool {
 // submit starts a data operation.
 func (d *device) submit(io *diskIO) {
 	if io.fx.Op == replication.OpFlush {
-		io.mark = [2]uint64{d.data.mark(), d.meta.mark()}
+		io.mark, io.at = [2]uint64{d.data.mark(), d.meta.mark()}, d.w.now
 	}
 	d.inflight = append(d.inflight, io)
 	if d.w.mutant == EarlyDiskDone && io.fx.Op == replication.OpWrite && d.w.rng.IntN(2) == 0 {
@@ -133,7 +135,9 @@ func (d *device) complete(io *diskIO) {
 		}
 		d.data.read(sector, io.mem)
 	case replication.OpFlush:
-		err = d.flushed(io.mark, true, faultFlush)
+		if err = d.flushed(io.mark, true, faultFlush); err == replication.DiskOK {
+			d.kept = max(d.kept, io.at)
+		}
 	default:
 		if d.failing(faultWrite) {
 			err = replication.DiskIOError

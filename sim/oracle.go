@@ -218,11 +218,14 @@ func (o *oracle) powerLost(node int) {
 	if o.last == node || o.serving == node || !o.current[1-node] {
 		o.crashed[node] = true
 	}
+	if sb := o.w.nodes[node].durableSuperblock(); sb.UUIDs.Bitmap() != 0 {
+		if o.kept[1-node] { // it is the source again, and had flushed before it was for the first time
+			o.w.check.flushed(o.w.nodes[node].dev.kept, 1<<node)
+		}
+		o.kept[1-node] = false // the end of a resync is not on its source's disk: nothing was answered since
+	}
 	if o.w.check.lost(node) && !o.crashed[node] {
 		o.current[node] = false
-	}
-	if sb := o.w.nodes[node].durableSuperblock(); sb.UUIDs.Bitmap() != 0 {
-		o.kept[1-node] = false // the end of a resync is not on its source's disk: nothing was answered since
 	}
 	if st := o.w.nodes[1-node].state(); st.Role == primary && st.Disk < state.Inconsistent {
 		o.w.check.giveUp(node) // a second fault, maybe before the last good copy was flushed
