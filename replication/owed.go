@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"github.com/replblk/replblk/bitmap"
 	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 )
@@ -90,7 +91,7 @@ func (v *volume) payLate(verdict state.Conn, peerRole state.Role, peerDisk state
 	}
 	v.owing = false
 	v.newCurrent()
-	v.r.protocolError()
+	v.r.lose(state.NetworkFailure, NoteOwed)
 	return true
 }
 
@@ -98,9 +99,14 @@ func (v *volume) payLate(verdict state.Conn, peerRole state.Role, peerDisk state
 // both are Secondary: it was a suspended Primary, was demoted, and with its power it has
 // lost the knowledge that it owes a generation. What it has marked may have been answered, so
 // the peer must not be promoted without it. This is rule 43, for a peer that does not have it.
+// New space that was announced to a peer whose volume had not grown yet is no debt: the last connection
+// broke when this one had, and the peer marks it now. It waits for a Primary (freshSpace).
 func (v *volume) debtForgotten(peerRole state.Role, peerDisk state.Disk) bool {
 	myDisk := v.judgedDisk()
 	self, peer := v.generations(peerRole, myDisk, peerDisk)
 	self.marked, peer.marked = v.marked(myDisk, peerDisk)
+	if self.marked > 0 && v.peerSize > 0 && v.peerSize < v.announcedSize {
+		self.marked = v.disk.bm.CountRange(0, v.peerSize/bitmap.SectorsPerBit)
+	}
 	return v.st.Role == state.Secondary && peerRole == state.Secondary && marks(self, peer) == source
 }

@@ -64,13 +64,15 @@ type volume struct {
 	announced    uint64      // set bits in our last P_UUIDS
 	// announcedKept: it said that this node has lost nothing since the copies were equal.
 	announcedKept     bool
-	announcedOutdated bool // it said that its disk is Outdated
-	owing             bool // a new data generation, see owed.go
-	undecided         int  // ticks that the disk has been Negotiating while connected
-	untold            int  // ticks that P_UUIDS and P_STATE may still wait for the peer's
+	announcedOutdated bool   // it said that its disk is Outdated
+	announcedSize     uint64 // sectors of the volume then
+	owing             bool   // a new data generation, see owed.go
+	undecided         int    // ticks that the disk has been Negotiating while connected
+	untold            int    // ticks that P_UUIDS and P_STATE may still wait for the peer's
 
 	peerUUIDs   peerUUIDs
 	peerSectors uint64  // d_size of the last P_SIZES, 0 unknown
+	peerSize    uint64  // c_size of it: sectors of the volume, before the handshake agreed on more; 0 unknown
 	pending     *Attach // a disk that is attached when no handshake is in progress
 
 	frozen  int    // reasons to hold requests and completions until metadata is durable, here or at the peer

@@ -76,7 +76,7 @@ func (v *volume) takeStock() {
 	if !v.hasStock() {
 		return
 	}
-	v.announced = v.disk.bm.Weight()
+	v.announced, v.announcedSize = v.disk.bm.Weight(), v.size
 	v.announcedKept = v.survives()
 	v.announcedOutdated = v.judgedDisk() == state.Outdated && v.r.session().Features.Has(wire.FeatureSurvivor)
 }

@@ -37,7 +37,7 @@ func (v *volume) sizesArrived(p wire.Sizes) bool {
 	if p.Backing > limit || p.User > limit || p.Current > limit {
 		return false
 	}
-	v.peerSectors = p.Backing
+	v.peerSectors, v.peerSize = p.Backing, p.Current
 	if c := &v.r.conn; c.session.Version < 94 { // later the limit follows from the version
 		c.maxRequest = max(minPiece, min(c.session.MaxRequest(), p.MaxBioSize&^(minPiece-1)))
 	}

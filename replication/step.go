@@ -402,6 +402,7 @@ const (
 	NoteResized
 	NoteMoveFailed
 	NoteFreshSpace
+	NoteOwed
 	NoteCorrupt // Sector, Size
 	NoteVetoed  // Token: exit code
 	NoteUndecided
@@ -441,6 +442,7 @@ var noteTexts = [...]string{
 	NoteResized:           "size of the volume changed",
 	NoteMoveFailed:        "metadata could not be moved to the new end of the device",
 	NoteFreshSpace:        "both disks have grown while the nodes were apart: connecting again to copy the new space",
+	NoteOwed:              "peer lacks writes of this node and the generations are equal: connecting again to copy them",
 	NoteCorrupt:           "data from the peer does not match its digest, connection dropped",
 	NoteVetoed:            "the handler that runs before a resync does not want it, connection refused",
 	NoteUndecided:         "peer does not say what it thinks of the disk that was attached, connection dropped",
