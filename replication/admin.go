@@ -3,7 +3,6 @@ package replication
 import (
 	"slices"
 
-	"github.com/replblk/replblk/metadata"
 	"github.com/replblk/replblk/replication/state"
 )
 
@@ -459,37 +458,5 @@ func (v *volume) invalidateAlone(c command, conn state.Conn) {
 	}
 	v.force(next)
 	v.setAllBits()
-	v.afterSuper(answer, c.Token)
-}
-
-// newCurrentCommand begins a new generation by hand; with ClearBitmap a fresh pair is
-// declared equal without copying (spec 7.7).
-func (v *volume) newCurrentCommand(c command) {
-	if v.disk == nil {
-		v.r.reply(c.Token, state.IsDiskless)
-		return
-	}
-	d := v.disk
-	skip := c.ClearBitmap && v.st.Conn == state.Connected && v.r.session().Version >= 90 && d.sb.UUIDs.Current() == metadata.JustCreated
-	if !skip && v.st.Conn != state.StandAlone {
-		v.r.reply(c.Token, state.NeedConnection)
-		return
-	}
-	primary := v.st.Role == state.Primary
-	d.sb.UUIDs.RotateSet(metadata.SlotBitmap, 0, primary)
-	d.sb.UUIDs.NewCurrent(v.r.random(), primary)
-	v.superChanged()
-	if c.ClearBitmap {
-		v.clearAllBits()
-	}
-	v.expose(d.sb.UUIDs.Current())
-	if skip {
-		v.sendUUIDs(flagSkipSync)
-		d.sb.UUIDs[metadata.SlotBitmap] = 0
-		v.peerUUIDs.UUIDs = d.sb.UUIDs
-		next := v.st
-		next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
-		v.force(next)
-	}
 	v.afterSuper(answer, c.Token)
 }

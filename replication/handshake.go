@@ -103,21 +103,6 @@ func (v *volume) seePeer(peerDisk state.Disk) bool {
 	return true
 }
 
-// skipInitialSync declares the own fresh disk equal to the peer's, at its request
-// (spec 7.7). It is told our generations, although a kernel does not do so: what it knows
-// of us are those of a fresh disk, and these would become its own if it was the target of a
-// resync on this connection.
-func (v *volume) skipInitialSync(current uint64) {
-	v.clearAllBits()
-	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
-	v.setCurrent(current)
-	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
-	next := v.st
-	next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
-	v.force(next)
-	v.sendUUIDs(0)
-}
-
 // clearAllBits makes every block in sync.
 func (v *volume) clearAllBits() {
 	v.disk.bm.ClearAll()
@@ -218,6 +203,8 @@ func (v *volume) interpret(p state.State) (disk state.Disk, done bool) {
 		return disk, true
 	case v.targetGivesUp(p.Conn, disk):
 		return disk, true
+	case v.beforeDeclared(p):
+		return state.UpToDate, false
 	case own.PeerDisk == state.UpToDate && disk == state.Inconsistent && own.Conn == state.Connected && p.Conn > state.SyncSource:
 		return state.UpToDate, false
 	}

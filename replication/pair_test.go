@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/replblk/replblk/replication/state"
+	"github.com/replblk/replblk/replication/wire"
 )
 
 func (p *pair) states(t *testing.T, a, b string) {
@@ -53,6 +54,24 @@ func establish(t *testing.T, p *pair) (a, b *testNode) {
 	p.settle()
 	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
 	return a, b
+}
+
+// What the peer has sent before it hears that the two disks were declared equal does not make its
+// disk Inconsistent again: it says nothing more.
+func TestDeclaredEqualBeforeItsState(t *testing.T) {
+	p := newPair()
+	a := p.nodes[0]
+	for _, n := range p.nodes {
+		n.attach()
+		n.admin(Admin{Kind: AdminConnect})
+	}
+	p.settle()
+	a.admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
+	late := state.State{Role: state.Secondary, Peer: state.Secondary, Conn: state.Connected, Disk: state.Inconsistent, PeerDisk: state.Inconsistent}
+	word := wire.StateWord{State: late.Word()}
+	a.hears(wire.CmdState, DataSocket, word.AppendTo(nil))
+	p.settle()
+	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
 }
 
 func TestFullSyncAfterForcedPromotion(t *testing.T) {
