@@ -88,7 +88,7 @@ bench: build deps ## measure against named peers in the same run; writes bench/o
 bench-vm: build deps ## beside the kernel's drbd, both in the same two virtual machines (root); writes bench/out/vm.md
 	$(GO) run ./bench/vm
 
-interop: build ## against the kernel's own drbd in virtual machines (root; twenty minutes)
+interop: build ## against the kernel's own drbd in virtual machines (root; ten minutes)
 	$(GO) test -tags interop ./interop -v -count=1 -timeout 60m
 
 cover: ## statement coverage of the core and the codecs by tests and simulator; below FLOOR percent it fails
