@@ -156,7 +156,7 @@ func (r *Resource) connChangeRequested(p wire.StateChangeRequest) bool {
 // waiting for it.
 func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 	for _, v := range r.vols {
-		want := v.st.Apply(mask, val)
+		want := v.asTold().Apply(mask, val)
 		if !want.Valid() || want.Conn != state.TearDown {
 			return false
 		}
@@ -168,7 +168,7 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 	}
 	r.sendChangeReply(reply, 0, state.Success)
 	for _, v := range r.vols {
-		want := v.st.Apply(mask, val)
+		want := v.asTold().Apply(mask, val)
 		if v.st.Disk < state.Outdated {
 			want.Disk = v.st.Disk
 		}
@@ -176,6 +176,16 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 	}
 	r.lose(state.TearDown, NoteNone)
 	return true
+}
+
+// asTold returns the state of the volume with what the peer has said of its disk: a target that has
+// ended is UpToDate, also while this node has still to settle that.
+func (v *volume) asTold() state.State {
+	s := v.st
+	if s.Conn.ResyncSource() && v.targetEnded() {
+		s.PeerDisk = state.UpToDate
+	}
+	return s
 }
 
 func (r *Resource) sendChangeReply(cmd wire.Command, vol uint16, result state.Result) {

@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"slices"
+
 	"github.com/replblk/replblk/replication/state"
 	"github.com/replblk/replblk/replication/wire"
 )
@@ -28,11 +30,18 @@ func (r *Resource) disconnect(c command) {
 		r.later(c)
 	case !k.established() || c.Force:
 		r.dropConnection(c)
-	case r.change != nil:
+	case r.change != nil || r.comesToAnEnd():
 		r.later(c)
 	default:
 		r.requestDisconnect(c)
 	}
+}
+
+// comesToAnEnd says whether this node is about to tell its peer that a resync to it is over. Asked
+// before, a Primary would agree to go on beside an Inconsistent peer, without fencing it, and this
+// node would be UpToDate.
+func (r *Resource) comesToAnEnd() bool {
+	return slices.ContainsFunc(r.vols, (*volume).targetFinishing)
 }
 
 // requestDisconnect asks the peer. A Primary that fencing does not let go on beside a peer
