@@ -178,7 +178,6 @@ func TestReplblkSecondaryDies(t *testing.T) {
 	o := outage()
 	o.kernelDisk = "c-plan-ahead 0; resync-rate 10M;"
 	k, d := daemonPair(t, o)
-	k.allowed = append(k.allowed, "drbd_send_block() failed") // it was about to, when the process died in the resync
 	k.sh("drbdadm primary r0")
 	k.sh("(dd if=/dev/urandom of=/dev/drbd0 bs=64k count=1200 oflag=direct >/dev/null 2>&1; touch /tmp/written) & sleep 1")
 	d.signal(syscall.SIGKILL)
