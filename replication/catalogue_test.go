@@ -347,10 +347,7 @@ func TestCommandsDuringTheHandshake(t *testing.T) {
 
 // establishQuiet brings a pair in sync, a being Primary.
 func establishQuiet(p *pair) {
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	p.nodes[0].admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
 	p.settle()

@@ -42,10 +42,7 @@ func FuzzHostilePeer(f *testing.F) {
 // staged brings a pair into a state worth attacking and returns the node to attack.
 func staged(t *testing.T, p *pair, phase int) *testNode {
 	a, b := p.nodes[0], p.nodes[1]
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	if phase == 0 { // in the middle of the handshake
 		for range 3 {
 			ev := b.inbox[0]

@@ -82,6 +82,14 @@ func testConfig() Config {
 			ResyncRateKiB: 251, PlanAheadTenths: 20, DelayTargetTenth: 10, FillTargetSector: 100, MaxRateKiB: 102400, MinRateKiB: 250}}}
 }
 
+// bringUp attaches the disk of either node and has it connect. What follows is up to the test.
+func (p *pair) bringUp() {
+	for _, n := range p.nodes {
+		n.attach()
+		n.admin(Admin{Kind: AdminConnect})
+	}
+}
+
 func newPair(cfg ...Config) *pair { return newSizedPair(testSectors, cfg...) }
 
 // newSizedPair makes a pair with disks of so many sectors.

@@ -74,10 +74,7 @@ func TestIntegrity(t *testing.T) {
 
 func TestIntegrityMustMatch(t *testing.T) {
 	p := newPair(withIntegrity(ProtocolC), testConfig())
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.tick(15)
 	for _, n := range p.nodes {
 		if c := n.r.State(0).Conn; c != state.StandAlone {

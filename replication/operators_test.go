@@ -14,10 +14,7 @@ import (
 func TestForcedPromotionOfBoth(t *testing.T) {
 	p := newPair(fastResync(), fastResync())
 	a, b := p.nodes[0], p.nodes[1]
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	tokens := [2]uint64{a.admin(Admin{Kind: AdminPrimary, Force: true}), b.admin(Admin{Kind: AdminPrimary, Force: true})}
 	p.tick(150)

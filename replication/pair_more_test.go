@@ -37,10 +37,7 @@ func TestProtocolsAAndB(t *testing.T) {
 
 func TestDifferentConfigurationIsRefused(t *testing.T) {
 	p := newPair(withProtocol(ProtocolA), withProtocol(ProtocolC))
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.tick(15)
 	for _, n := range p.nodes {
 		if c := n.r.State(0).Conn; c != state.StandAlone {
@@ -58,10 +55,7 @@ func TestAuthentication(t *testing.T) {
 	establish(t, newPair(secret("geheim"), secret("geheim")))
 	for _, other := range []Config{secret("falsch"), testConfig()} {
 		p := newPair(secret("geheim"), other)
-		for _, n := range p.nodes {
-			n.attach()
-			n.admin(Admin{Kind: AdminConnect})
-		}
+		p.bringUp()
 		for range 5 {
 			p.now += 100 * Millisecond
 			for _, n := range p.nodes {

@@ -41,10 +41,7 @@ func (p *pair) equal(t *testing.T) {
 func establish(t *testing.T, p *pair) (a, b *testNode) {
 	t.Helper()
 	a, b = p.nodes[0], p.nodes[1]
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	p.states(t, "Connected Secondary/Secondary Inconsistent/Inconsistent", "Connected Secondary/Secondary Inconsistent/Inconsistent")
 	a.admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
@@ -61,10 +58,7 @@ func establish(t *testing.T, p *pair) (a, b *testNode) {
 func TestDeclaredEqualBeforeItsState(t *testing.T) {
 	p := newPair()
 	a := p.nodes[0]
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	a.admin(Admin{Kind: AdminNewCurrentUUID, ClearBitmap: true})
 	late := state.State{Role: state.Secondary, Peer: state.Secondary, Conn: state.Connected, Disk: state.Inconsistent, PeerDisk: state.Inconsistent}
@@ -77,10 +71,7 @@ func TestDeclaredEqualBeforeItsState(t *testing.T) {
 func TestFullSyncAfterForcedPromotion(t *testing.T) {
 	p := newPair()
 	a := p.nodes[0]
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	a.data[8] = 42
 	a.admin(Admin{Kind: AdminPrimary, Force: true})

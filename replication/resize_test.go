@@ -282,10 +282,7 @@ func TestGrownApart(t *testing.T) {
 			n.wants, n.up = false, false
 			n.growOffline(t, 20000)
 		}
-		for _, n := range p.nodes {
-			n.attach()
-			n.admin(Admin{Kind: AdminConnect})
-		}
+		p.bringUp()
 		p.settle()
 		p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
 		if cut {

@@ -33,10 +33,7 @@ func life(t *testing.T, version, old int, proto Protocol) {
 	for i := range b.data {
 		b.data[i] = 5
 	}
-	for _, n := range p.nodes {
-		n.attach()
-		n.admin(Admin{Kind: AdminConnect})
-	}
+	p.bringUp()
 	p.settle()
 	a.admin(Admin{Kind: AdminPrimary, Force: true})
 	p.settle()
