@@ -59,7 +59,7 @@ func (v *volume) startChecksum(s span) {
 func (v *volume) checksummed(i uint32, digest []byte) {
 	r := v.r
 	p := &r.peer.list[i]
-	s, ok := v.rs.requested(p.sector, p.size)
+	s, ok := spanOf(v.rs.reqs, p.sector, p.size)
 	switch {
 	case !ok || p.orphan || s.owner != p.owner || !r.conn.established(): // the resync it belonged to is over
 	case p.failed:

@@ -29,12 +29,18 @@ func (v *volume) newCurrentCommand(c command) {
 	if skip {
 		v.sendUUIDs(flagSkipSync)
 		d.sb.UUIDs[metadata.SlotBitmap] = 0
-		v.peerUUIDs.UUIDs = d.sb.UUIDs
-		next := v.st
-		next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
-		v.force(next)
+		v.declared()
 	}
 	v.afterSuper(answer, c.Token)
+}
+
+// declared is what both ends do when their fresh disks are equal: the peer has the generations of
+// this node.
+func (v *volume) declared() {
+	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
+	next := v.st
+	next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
+	v.force(next)
 }
 
 // skipInitialSync declares the own fresh disk equal to the peer's, at its request
@@ -45,10 +51,7 @@ func (v *volume) skipInitialSync(current uint64) {
 	v.clearAllBits()
 	v.disk.sb.UUIDs[metadata.SlotBitmap] = 0
 	v.setCurrent(current)
-	v.peerUUIDs.UUIDs = v.disk.sb.UUIDs
-	next := v.st
-	next.Disk, next.PeerDisk = state.UpToDate, state.UpToDate
-	v.force(next)
+	v.declared()
 	v.sendUUIDs(0)
 }
 

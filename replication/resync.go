@@ -228,11 +228,6 @@ func (v *volume) requestBlocks(first, n uint64) {
 	v.sendBlockRequest(cmd, wire.BlockRequest{Sector: start, BlockID: wire.ResyncID, Size: size}, nil)
 }
 
-// requested finds an outstanding request by its range.
-func (rs *resync) requested(sector uint64, size uint32) (span, bool) {
-	return spanOf(rs.reqs, sector, size)
-}
-
 // settleRequest forgets a request.
 func (v *volume) settleRequest(s span) {
 	v.rs.reqs = without(v.rs.reqs, s.owner)
@@ -262,7 +257,7 @@ func (v *volume) resynced(sector uint64, size uint32, buf BufID) bool {
 		r.free(buf)
 		return true
 	}
-	s, ok := v.rs.requested(sector, size)
+	s, ok := spanOf(v.rs.reqs, sector, size)
 	if !ok || r.PeerRoom() == 0 || overlapsOwner(v.rs.written, s.owner) || overlapsOwner(v.rs.flushing, s.owner) {
 		r.free(buf)
 		return false
@@ -306,7 +301,7 @@ func (v *volume) resyncWritten(i uint32) {
 	r := v.r
 	p := &r.peer.list[i]
 	v.rs.writing = without(v.rs.writing, i)
-	s, ok := v.rs.requested(p.sector, p.size)
+	s, ok := spanOf(v.rs.reqs, p.sector, p.size)
 	ok = ok && !p.orphan && s.owner == uint32(p.blockID)
 	switch {
 	case !ok: // the resync it belonged to is over
@@ -366,7 +361,7 @@ func (v *volume) resyncRefused(cmd wire.Command, p wire.BlockAck) bool {
 	if !v.st.Conn.ResyncTarget() {
 		return true
 	}
-	s, ok := v.rs.requested(p.Sector, p.Size)
+	s, ok := spanOf(v.rs.reqs, p.Sector, p.Size)
 	if !ok || cmd == wire.CmdRSIsInSync && v.rs.csums == 0 {
 		return false
 	}
