@@ -30,7 +30,7 @@ func TestResyncAfter(t *testing.T) {
 			k, p := established(t, o)
 			paused := func(s state.State) bool { return s.Conn == state.PausedSyncT && s.PeerIsp }
 			if by == "kernel" {
-				k.sh("/lib/drbd/drbdsetup-84 disk-options 1 --resync-after=0")
+				k.sh(setup84 + "disk-options 1 --resync-after=0")
 			} else {
 				order := node.NewOrder()
 				order.Follow(1, 0)

@@ -103,7 +103,7 @@ func TestNoData(t *testing.T) {
 		k.wait("no data", func(s procState) bool { return s.waiting() && s.flags[0] == 's' })
 		k.sh("rm -f /tmp/wrote; (yes waits | dd of=/dev/drbd0 bs=64k iflag=fullblock count=16 oflag=direct conv=notrunc 2>/tmp/wrote.err && touch /tmp/wrote) >/dev/null & sleep 1; ! [ -e /tmp/wrote ]")
 		cable(t, "up")
-		k.sh("for i in $(seq 900); do [ -e /tmp/wrote ] && exit 0; sleep 0.1; done; cat /tmp/wrote.err /proc/drbd; exit 1")
+		k.sh(awaitFile("/tmp/wrote", 900, "cat /tmp/wrote.err /proc/drbd"))
 		k.sh("drbdadm attach r0")
 	})
 }

@@ -11,6 +11,9 @@ import (
 	"strings"
 )
 
+// setup84 begins a command of drbdsetup in the machine.
+const setup84 = "/lib/drbd/drbdsetup-84 "
+
 // plainCommand matches a command of drbdadm that is a fixed row of other programs' commands, whatever
 // the kernel's state is. Which ones only the configuration says.
 var plainCommand = regexp.MustCompile(`drbdadm (?:-- --\S+ )?(?:up|down|attach|detach|connect|disconnect|primary|secondary|` +

@@ -186,6 +186,12 @@ func (k *kernel) states() (s [2]procState) {
 
 func (k *kernel) state() procState { k.t.Helper(); return k.states()[0] }
 
+// awaitFile is the end of a script for the machine that waits until there is a file, for that many tenths of
+// a second and what it takes to look, and else fails with what otherwise prints.
+func awaitFile(name string, tenths int, otherwise string) string {
+	return fmt.Sprintf("for i in $(seq %d); do [ -e %s ] && exit 0; sleep 0.1; done; %s; exit 1", tenths, name, otherwise)
+}
+
 // wait waits until /proc/drbd satisfies cond.
 func (k *kernel) wait(what string, cond func(procState) bool) { k.t.Helper(); k.waitFor(0, what, cond) }
 

@@ -26,7 +26,7 @@ func TestSuspendIO(t *testing.T) {
 			k.wait("suspended", func(s procState) bool { return s.flags[0] == 's' })
 			k.sh("(yes waits | dd of=/dev/drbd0 bs=64k iflag=fullblock count=16 oflag=direct conv=notrunc 2>/tmp/wrote.err && touch /tmp/wrote) >/dev/null & sleep 1; ! [ -e /tmp/wrote ]")
 			resume := func() {
-				k.sh("drbdadm resume-io r0; for i in $(seq 900); do [ -e /tmp/wrote ] && exit 0; sleep 0.1; done; cat /tmp/wrote.err /proc/drbd; exit 1")
+				k.sh("drbdadm resume-io r0; " + awaitFile("/tmp/wrote", 900, "cat /tmp/wrote.err /proc/drbd"))
 			}
 			if breaks {
 				broken(k, p, resume)

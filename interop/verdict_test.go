@@ -212,9 +212,6 @@ func (c *court) tryJudge(theirs, ours side) (kernel, replblk verdict) {
 	return c.verdicts(theirs, ours, log, heard)
 }
 
-// setup84 begins commands for the kernel.
-const setup84 = "/lib/drbd/drbdsetup-84 "
-
 // courtPort is where both nodes listen; of several of replblk's, each has its own from there on.
 const courtPort = 7789
 

@@ -56,7 +56,7 @@ func TestVeto(t *testing.T) {
 		p.scribble(8, 5)
 		k.sh("touch /tmp/may; drbdadm connect r0")
 		settled(k, p)
-		k.sh("for i in $(seq 600); do [ -e /tmp/done ] && exit 0; sleep 0.1; done; exit 1")
+		k.sh(awaitFile("/tmp/done", 600, "cat /proc/drbd"))
 	})
 }
 
@@ -142,10 +142,10 @@ func TestKernelFences(t *testing.T) {
 	cable(t, "down")
 	defer cable(t, "up")
 	p.wait("the kernel has gone", waiting)
-	k.sh("for i in $(seq 900); do [ -e /tmp/fencing ] && exit 0; sleep 0.1; done; cat /proc/drbd; exit 1")
+	k.sh(awaitFile("/tmp/fencing", 900, "cat /proc/drbd"))
 	k.sh("(yes frozen | dd of=/dev/drbd0 bs=64k iflag=fullblock count=4 oflag=direct conv=notrunc 2>/dev/null; touch /tmp/wrote) & sleep 1; ! [ -e /tmp/wrote ]")
 	p.kind(replication.AdminOutdate)
-	k.sh("touch /tmp/fenced; for i in $(seq 600); do [ -e /tmp/wrote ] && exit 0; sleep 0.1; done; cat /proc/drbd; exit 1")
+	k.sh("touch /tmp/fenced; " + awaitFile("/tmp/wrote", 600, "cat /proc/drbd"))
 	k.wait("fenced", func(s procState) bool { return s.ds == "UpToDate/Outdated" })
 	p.refuses(replication.Admin{Kind: replication.AdminPrimary}, state.NoUpToDateDisk)
 	cable(t, "up")
