@@ -22,7 +22,7 @@ func TestFrozenKernel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, p := established(t, options{core: core})
-			k.allowed = []string{"PingAck did not arrive", "shut down by peer"}
+			k.allowed = noticed
 			p.kind(replication.AdminPrimary)
 			p.scribble(1, 10)
 			if err := machine.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

@@ -68,9 +68,8 @@ func (k *kernel) configure(o options) {
 			return "volume 1 { device /dev/drbd1; meta-disk internal; disk " + disk + "; }"
 		}
 	}
-	if !strings.Contains(o.kernelNet, "ping") { // its default leaves this side half a second, in which a busy host does nothing
-		o.kernelNet += " ping-timeout 30; socket-check-timeout 5;"
-	}
+	// The defaults leave this side half a second, in which a busy host does nothing.
+	o.kernelNet += " ping-timeout 30; socket-check-timeout 5;"
 	kernelAddr, peerAddr := o.addresses()
 	if o.ipv6 {
 		kernelAddr, peerAddr = "ipv6 "+kernelAddr, "ipv6 "+peerAddr

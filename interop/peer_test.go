@@ -102,7 +102,7 @@ func (o options) metaDisk() string {
 func (o options) config() node.Config {
 	c := node.Config{
 		Core: replication.Config{
-			Name: "r0", Protocol: replication.Protocol(o.proto() - 'A' + 1), TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 20, // for a machine on a busy host
+			Name: "r0", Protocol: replication.Protocol(o.proto() - 'A' + 1), TimeoutTenths: 60, PingIntSeconds: 10, PingTimeoutTenths: 30, // for a machine on a busy host
 
 			KoCount: 7, MaxEpochSize: 2048, MaxBuffers: 2048, UseRLE: true,
 			Volumes: []replication.VolumeConfig{{

@@ -75,8 +75,13 @@ func brisk() options {
 	}}
 }
 
-// noticed are the kernel's messages when the network is gone.
-var noticed = []string{"PingAck did not arrive in time", "meta connection shut down by peer", "short read", "timed out"}
+// noticed are the kernel's messages when its connection ends under it. Which of them it says
+// depends on what it was about: reading a header or what follows one, sending, or waiting.
+var noticed = []string{
+	"PingAck did not arrive in time", "timed out", "sock_sendmsg time expired", // silence
+	"shut down by peer", "reset by peer", "sock_recvmsg returned", "short read", "error receiving", // reading
+	"sock_sendmsg returned", "_drbd_send_page: ", "drbd_send_block() failed", // sending
+}
 
 // cable plugs the machine's network in or out.
 func cable(t *testing.T, up string) {

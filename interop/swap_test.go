@@ -151,7 +151,7 @@ func TestSwap(t *testing.T) {
 func (s *swap) kernels() {
 	t := s.t
 	s.bridge()
-	s.k = &kernel{t: t, disk: machine.disk, allowed: append([]string{"sock_", "shut down by peer", "short read"}, noticed...)}
+	s.k = &kernel{t: t, disk: machine.disk, allowed: slices.Clone(noticed)}
 	s.k.begin()
 	s.k.configure(s.o)
 	s.k.create(s.o)

@@ -22,7 +22,7 @@ func TestVeto(t *testing.T) {
 		o := outage()
 		o.handlers = map[string]string{"before-resync-target": "test -e " + may, "after-resync-target": "touch " + done}
 		k, p := established(t, o)
-		k.allowed = append(k.allowed, "shut down by peer")
+		k.allowed = append(k.allowed, noticed...)
 		k.sh("drbdadm primary r0")
 		broken(k, p, func() { k.dd(7, 1024, 2048) })
 		p.wait("veto", alone)
@@ -45,7 +45,7 @@ func TestVeto(t *testing.T) {
 		o.kernelHandlers = `before-resync-target "test -e /tmp/may"; after-resync-target "touch /tmp/done";`
 		k, p := established(t, o)
 		k.sh("rm -f /tmp/may /tmp/done")
-		k.allowed = append(k.allowed, "before-resync-target", "shut down by peer")
+		k.allowed = append(append(k.allowed, "before-resync-target"), noticed...)
 		p.kind(replication.AdminPrimary)
 		broken(k, p, func() { p.scribble(7, 15) })
 		k.wait("veto", procState.alone)
@@ -79,7 +79,7 @@ func TestVetoedInvalidate(t *testing.T) {
 				}
 				k, p := established(t, o)
 				k.sh("rm -f /tmp/may")
-				k.allowed = append(append(k.allowed, handler, "shut down by peer"), refused...)
+				k.allowed = append(append(append(k.allowed, handler), noticed...), refused...)
 				before := k.gi()
 				var promised bool
 				if target == "kernel" {

@@ -42,7 +42,8 @@ func (r *Resource) part(n Note) {
 	}
 }
 
-// leave ends the connection because of cause, after giving the peer time to do so first.
+// leave ends the connection because of cause, after giving the peer time to do so first: a
+// second, or longer where the operator allows its answers more.
 // It returns false if it is on its way out already.
 func (r *Resource) leave(cause state.Conn) bool {
 	c := &r.conn
@@ -50,7 +51,7 @@ func (r *Resource) leave(cause state.Conn) bool {
 		return false
 	}
 	c.closing = true
-	c.closeAt = r.now + Second
+	c.closeAt = r.now + max(Second, tenths(r.cfg.PingTimeoutTenths))
 	r.setConn(cause)
 	return true
 }
