@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // client speaks the protocol by hand, one thing at a time, so that tests can
@@ -68,13 +69,13 @@ func (c *client) option(opt uint32, data []byte) (last uint32, info [][]byte) {
 	c.t.Helper()
 	c.write(optionBytes(opt, data))
 	for {
-		p := c.read(optionReplySize)
-		if binary.BigEndian.Uint64(p) != magicOptionReply || binary.BigEndian.Uint32(p[8:]) != opt {
+		p := c.read(wire.OptionReplySize)
+		if binary.BigEndian.Uint64(p) != wire.MagicOptionReply || binary.BigEndian.Uint32(p[8:]) != opt {
 			c.t.Fatalf("option reply %x", p)
 		}
 		typ := binary.BigEndian.Uint32(p[12:])
 		body := c.read(int(binary.BigEndian.Uint32(p[16:])))
-		if typ == repAck || typ >= repError {
+		if typ == wire.RepAck || typ >= wire.RepError {
 			return typ, info
 		}
 		info = append(info, body)
@@ -96,16 +97,16 @@ func (c *client) enter(name string, structured bool) (size uint64, flags uint16)
 	c.t.Helper()
 	c.hello(3)
 	if structured {
-		if r, _ := c.option(optStructuredReply, nil); r != repAck {
+		if r, _ := c.option(wire.OptStructuredReply, nil); r != wire.RepAck {
 			c.t.Fatalf("structured reply: %x", r)
 		}
 	}
-	r, info := c.option(optGo, goData(name))
-	if r != repAck {
+	r, info := c.option(wire.OptGo, goData(name))
+	if r != wire.RepAck {
 		c.t.Fatalf("go: %x", r)
 	}
 	for _, p := range info {
-		if binary.BigEndian.Uint16(p) == infoExport {
+		if binary.BigEndian.Uint16(p) == wire.InfoExport {
 			size, flags = binary.BigEndian.Uint64(p[2:]), binary.BigEndian.Uint16(p[10:])
 		}
 	}
@@ -113,7 +114,7 @@ func (c *client) enter(name string, structured bool) (size uint64, flags uint16)
 }
 
 func requestBytes(typ, flags uint16, cookie, offset uint64, length uint32) []byte {
-	p := binary.BigEndian.AppendUint32(nil, magicRequest)
+	p := binary.BigEndian.AppendUint32(nil, wire.MagicRequest)
 	p = binary.BigEndian.AppendUint16(p, flags)
 	p = binary.BigEndian.AppendUint16(p, typ)
 	p = binary.BigEndian.AppendUint64(p, cookie)
@@ -124,8 +125,8 @@ func requestBytes(typ, flags uint16, cookie, offset uint64, length uint32) []byt
 // simple reads a simple reply.
 func (c *client) simple() (cookie uint64, errno uint32) {
 	c.t.Helper()
-	p := c.read(simpleSize)
-	if binary.BigEndian.Uint32(p) != magicSimple {
+	p := c.read(wire.SimpleReplySize)
+	if binary.BigEndian.Uint32(p) != wire.MagicSimpleReply {
 		c.t.Fatalf("simple reply %x", p)
 	}
 	return binary.BigEndian.Uint64(p[8:]), binary.BigEndian.Uint32(p[4:])
@@ -139,7 +140,7 @@ func (c *client) do(typ, flags uint16, offset uint64, length uint32, payload []b
 	if cookie != 77 {
 		c.t.Fatalf("cookie %d", cookie)
 	}
-	if typ == cmdRead && errno == 0 {
+	if typ == wire.CmdRead && errno == 0 {
 		data = c.read(int(length))
 	}
 	return data, errno
@@ -148,8 +149,8 @@ func (c *client) do(typ, flags uint16, offset uint64, length uint32, payload []b
 // chunk reads one structured chunk, which must be the last of its reply.
 func (c *client) chunk() (typ uint16, cookie uint64, body []byte) {
 	c.t.Helper()
-	p := c.read(chunkSize)
-	if binary.BigEndian.Uint32(p) != magicStructured || binary.BigEndian.Uint16(p[4:]) != chunkDone {
+	p := c.read(wire.ChunkSize)
+	if binary.BigEndian.Uint32(p) != wire.MagicStructuredReply || binary.BigEndian.Uint16(p[4:]) != wire.ChunkDone {
 		c.t.Fatalf("chunk %x", p)
 	}
 	return binary.BigEndian.Uint16(p[6:]), binary.BigEndian.Uint64(p[8:]), c.read(int(binary.BigEndian.Uint32(p[16:])))

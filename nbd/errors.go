@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // ErrUnknownExport makes Export.Open answer that there is no such export. Any
@@ -39,25 +40,25 @@ func wireError(err error) uint32 {
 	}
 	switch block.Errno(err) {
 	case syscall.EPERM, syscall.EROFS, syscall.EACCES:
-		return errPerm
+		return wire.EPERM
 	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
-		return errNoSpace
+		return wire.ENOSPC
 	case syscall.EINVAL:
-		return errInvalid
+		return wire.EINVAL
 	case syscall.EOPNOTSUPP:
-		return errNotSup
+		return wire.ENOTSUP
 	default:
-		return errIO
+		return wire.EIO
 	}
 }
 
 // refusal maps the error of opening an export to an option reply.
 func refusal(err error) (reply uint32, text string) {
 	if errors.Is(err, ErrUnknownExport) || errors.Is(err, fs.ErrNotExist) {
-		return repErrUnknown, err.Error()
+		return wire.RepErrUnknown, err.Error()
 	}
 	if errors.Is(err, errNeedsTLS) {
-		return repErrTLSReqd, err.Error()
+		return wire.RepErrTLSReqd, err.Error()
 	}
-	return repErrPolicy, err.Error()
+	return wire.RepErrPolicy, err.Error()
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // Export is a device under a name.
@@ -101,18 +102,18 @@ func (x *export) geometry(d block.Device) block.Geometry {
 // connections share the device, and nothing is cached per connection.
 func (x *export) transmissionFlags(d block.Device, structured bool) uint16 {
 	g := x.geometry(d)
-	flags := uint16(flagHasFlags | flagFlush | flagFUA | flagTrim | flagWriteZeroes | flagMultiConn | flagCache)
+	flags := uint16(wire.FlagHasFlags | wire.FlagFlush | wire.FlagFUA | wire.FlagTrim | wire.FlagWriteZeroes | wire.FlagMultiConn | wire.FlagCache)
 	if g.ReadOnly {
-		flags |= flagReadOnly
+		flags |= wire.FlagReadOnly
 	}
 	if g.Rotational {
-		flags |= flagRotational
+		flags |= wire.FlagRotational
 	}
 	if structured {
-		flags |= flagDF
+		flags |= wire.FlagDF
 	}
 	if _, ok := d.(FastZeroer); ok {
-		flags |= flagFastZero
+		flags |= wire.FlagFastZero
 	}
 	return flags
 }

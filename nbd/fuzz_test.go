@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // feed runs a server connection on input and returns when both ends are done.
@@ -41,11 +42,11 @@ func FuzzHandshake(f *testing.F) {
 		return p
 	}
 	f.Add(hello())
-	f.Add(hello(optionBytes(optExportName, []byte("a")), requestBytes(cmdDisc, 0, 0, 0, 0)))
-	f.Add(hello(optionBytes(optList, nil), optionBytes(optAbort, nil)))
-	f.Add(hello(optionBytes(optStructuredReply, nil), optionBytes(optSetMetaContext, append(str("a"), 0, 0, 0, 1, 0, 0, 0, 5, 'b', 'a', 's', 'e', ':')),
-		optionBytes(optGo, goData("a", 0, 1, 2, 3)), requestBytes(cmdBlockStatus, 0, 1, 0, 4096)))
-	f.Add(hello(optionBytes(99, make([]byte, 70000)), optionBytes(optInfo, goData("", 3))))
+	f.Add(hello(optionBytes(wire.OptExportName, []byte("a")), requestBytes(wire.CmdDisc, 0, 0, 0, 0)))
+	f.Add(hello(optionBytes(wire.OptList, nil), optionBytes(wire.OptAbort, nil)))
+	f.Add(hello(optionBytes(wire.OptStructuredReply, nil), optionBytes(wire.OptSetMetaContext, append(str("a"), 0, 0, 0, 1, 0, 0, 0, 5, 'b', 'a', 's', 'e', ':')),
+		optionBytes(wire.OptGo, goData("a", 0, 1, 2, 3)), requestBytes(wire.CmdBlockStatus, 0, 1, 0, 4096)))
+	f.Add(hello(optionBytes(99, make([]byte, 70000)), optionBytes(wire.OptInfo, goData("", 3))))
 	f.Add([]byte{0, 0, 0, 4})
 	s := NewServer(Options{})
 	if err := s.Add(Export{Name: "a", Device: mem.NewVolatile(64)}); err != nil {
@@ -62,14 +63,14 @@ func FuzzRequests(f *testing.F) {
 		}
 		return p
 	}
-	f.Add(cat(requestBytes(cmdWrite, cmdFlagFUA, 1, 0, 512), payload(1, 512), requestBytes(cmdRead, 0, 2, 0, 512), requestBytes(cmdDisc, 0, 0, 0, 0)))
-	f.Add(cat(requestBytes(cmdFlush, 0, 1, 0, 0), requestBytes(cmdTrim, 0, 2, 0, 1<<20), requestBytes(cmdWriteZeroes, 18, 3, 512, 512)))
-	f.Add(cat(requestBytes(cmdWrite, 0, 1, 1<<63, 600), payload(1, 600), requestBytes(cmdBlockStatus, 8, 2, 1, 4000)))
-	f.Add(requestBytes(cmdWrite, 0, 1, 0, 1<<31))
-	f.Add(cat(requestBytes(cmdRead, 0, 1, 511, 2), requestBytes(cmdRead, 0, 1, 0, 1<<26+1), []byte("garbage that is not a request")))
-	enter := append(append([]byte{0, 0, 0, 3}, optionBytes(optStructuredReply, nil)...),
-		optionBytes(optSetMetaContext, append(binary.BigEndian.AppendUint32(str(""), 1), str(contextAllocation)...))...)
-	enter = append(enter, optionBytes(optGo, goData(""))...)
+	f.Add(cat(requestBytes(wire.CmdWrite, wire.CmdFlagFUA, 1, 0, 512), payload(1, 512), requestBytes(wire.CmdRead, 0, 2, 0, 512), requestBytes(wire.CmdDisc, 0, 0, 0, 0)))
+	f.Add(cat(requestBytes(wire.CmdFlush, 0, 1, 0, 0), requestBytes(wire.CmdTrim, 0, 2, 0, 1<<20), requestBytes(wire.CmdWriteZeroes, 18, 3, 512, 512)))
+	f.Add(cat(requestBytes(wire.CmdWrite, 0, 1, 1<<63, 600), payload(1, 600), requestBytes(wire.CmdBlockStatus, 8, 2, 1, 4000)))
+	f.Add(requestBytes(wire.CmdWrite, 0, 1, 0, 1<<31))
+	f.Add(cat(requestBytes(wire.CmdRead, 0, 1, 511, 2), requestBytes(wire.CmdRead, 0, 1, 0, 1<<26+1), []byte("garbage that is not a request")))
+	enter := append(append([]byte{0, 0, 0, 3}, optionBytes(wire.OptStructuredReply, nil)...),
+		optionBytes(wire.OptSetMetaContext, append(binary.BigEndian.AppendUint32(str(""), 1), str(wire.ContextAllocation)...))...)
+	enter = append(enter, optionBytes(wire.OptGo, goData(""))...)
 	m := mem.NewVolatile(64)
 	s := NewServer(Options{})
 	if err := s.Add(Export{Device: m}); err != nil {

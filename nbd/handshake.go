@@ -8,6 +8,7 @@ import (
 	"net"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // session is what negotiation agrees on.
@@ -39,9 +40,9 @@ type handshaker struct {
 // run negotiates until the client has chosen an export. On success the device
 // of the session is open.
 func (h *handshaker) run() error {
-	hello := binary.BigEndian.AppendUint64(nil, magicServer)
-	hello = binary.BigEndian.AppendUint64(hello, magicOption)
-	hello = binary.BigEndian.AppendUint16(hello, handshakeFixed|handshakeNoZeroes)
+	hello := binary.BigEndian.AppendUint64(nil, wire.MagicServer)
+	hello = binary.BigEndian.AppendUint64(hello, wire.MagicOption)
+	hello = binary.BigEndian.AppendUint16(hello, wire.HandshakeFixed|wire.HandshakeNoZeroes)
 	if _, err := h.w.Write(hello); err != nil {
 		return err
 	}
@@ -50,10 +51,10 @@ func (h *handshaker) run() error {
 		return errAborted
 	}
 	flags := binary.BigEndian.Uint32(p)
-	if flags&^(handshakeFixed|handshakeNoZeroes) != 0 {
+	if flags&^(wire.HandshakeFixed|wire.HandshakeNoZeroes) != 0 {
 		return &ProtocolError{"client flags", uint64(flags)}
 	}
-	h.ses.noZeroes = flags&handshakeNoZeroes != 0
+	h.ses.noZeroes = flags&wire.HandshakeNoZeroes != 0
 	for {
 		done, err := h.option()
 		if werr := h.flush(); err == nil {
@@ -80,11 +81,11 @@ func (h *handshaker) flush() error {
 
 // option reads one option and answers it. done says that transmission begins.
 func (h *handshaker) option() (done bool, err error) {
-	p, err := h.rd.next(optionSize)
+	p, err := h.rd.next(wire.OptionSize)
 	if err != nil {
 		return false, errAborted
 	}
-	if m := binary.BigEndian.Uint64(p); m != magicOption {
+	if m := binary.BigEndian.Uint64(p); m != wire.MagicOption {
 		return false, &ProtocolError{"option magic", m}
 	}
 	opt, size := binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint32(p[12:])
@@ -92,7 +93,7 @@ func (h *handshaker) option() (done bool, err error) {
 		return false, &ProtocolError{"option length", uint64(size)}
 	}
 	if size > maxOption {
-		h.fail(opt, repErrTooBig, "option is too long")
+		h.fail(opt, wire.RepErrTooBig, "option is too long")
 		return false, h.rd.skip(int64(size))
 	}
 	data, err := h.rd.next(int(size))
@@ -104,42 +105,42 @@ func (h *handshaker) option() (done bool, err error) {
 
 func (h *handshaker) dispatch(opt uint32, data []byte) (done bool, err error) {
 	if h.needsTLS(opt) {
-		if opt == optExportName {
+		if opt == wire.OptExportName {
 			return false, errNeedsTLS
 		}
-		h.fail(opt, repErrTLSReqd, errNeedsTLS.Error())
+		h.fail(opt, wire.RepErrTLSReqd, errNeedsTLS.Error())
 		return false, nil
 	}
 	switch opt {
-	case optExportName:
+	case wire.OptExportName:
 		return true, h.exportName(string(data))
-	case optAbort:
-		h.reply(opt, repAck, nil)
+	case wire.OptAbort:
+		h.reply(opt, wire.RepAck, nil)
 		return false, errors.Join(h.flush(), errAborted)
-	case optList:
+	case wire.OptList:
 		h.list(opt, data)
-	case optInfo, optGo:
+	case wire.OptInfo, wire.OptGo:
 		return h.info(opt, data), nil
-	case optStructuredReply:
+	case wire.OptStructuredReply:
 		if len(data) > 0 {
-			h.fail(opt, repErrInvalid, "structured reply takes no data")
+			h.fail(opt, wire.RepErrInvalid, "structured reply takes no data")
 			break
 		}
 		h.ses.structured = true
-		h.reply(opt, repAck, nil)
-	case optListMetaContext, optSetMetaContext:
+		h.reply(opt, wire.RepAck, nil)
+	case wire.OptListMetaContext, wire.OptSetMetaContext:
 		h.metaContext(opt, data)
-	case optStartTLS:
+	case wire.OptStartTLS:
 		return false, h.startTLS(data)
 	default:
-		h.fail(opt, repErrUnsup, "option is not known")
+		h.fail(opt, wire.RepErrUnsup, "option is not known")
 	}
 	return false, nil
 }
 
 // reply appends an option reply.
 func (h *handshaker) reply(opt, typ uint32, data []byte) {
-	h.out = binary.BigEndian.AppendUint64(h.out, magicOptionReply)
+	h.out = binary.BigEndian.AppendUint64(h.out, wire.MagicOptionReply)
 	h.out = binary.BigEndian.AppendUint32(h.out, opt)
 	h.out = binary.BigEndian.AppendUint32(h.out, typ)
 	h.out = binary.BigEndian.AppendUint32(h.out, uint32(len(data)))
@@ -193,7 +194,7 @@ func (h *handshaker) choose(name string, x *export, d block.Device) {
 
 func (h *handshaker) list(opt uint32, data []byte) {
 	if len(data) > 0 {
-		h.fail(opt, repErrInvalid, "list takes no data")
+		h.fail(opt, wire.RepErrInvalid, "list takes no data")
 		return
 	}
 	for _, x := range h.s.sorted() {
@@ -202,9 +203,9 @@ func (h *handshaker) list(opt uint32, data []byte) {
 		}
 		p := binary.BigEndian.AppendUint32(nil, uint32(len(x.Name)))
 		p = append(p, x.Name...)
-		h.reply(opt, repServer, append(p, x.Description...))
+		h.reply(opt, wire.RepServer, append(p, x.Description...))
 	}
-	h.reply(opt, repAck, nil)
+	h.reply(opt, wire.RepAck, nil)
 }
 
 // info answers INFO and GO, which differ only in what follows an ACK.
@@ -213,7 +214,7 @@ func (h *handshaker) list(opt uint32, data []byte) {
 func (h *handshaker) info(opt uint32, data []byte) (done bool) {
 	name, rest, ok := cutString(data)
 	if !ok || len(rest) < 2 || len(rest) != 2+2*int(binary.BigEndian.Uint16(rest)) {
-		h.fail(opt, repErrInvalid, "lengths do not add up")
+		h.fail(opt, wire.RepErrInvalid, "lengths do not add up")
 		return false
 	}
 	d, x, err := h.open(name)
@@ -225,16 +226,16 @@ func (h *handshaker) info(opt uint32, data []byte) (done bool) {
 	h.describe(opt, x, d)
 	for rest = rest[2:]; len(rest) > 0; rest = rest[2:] {
 		switch binary.BigEndian.Uint16(rest) {
-		case infoName:
-			h.reply(opt, repInfo, append([]byte{0, infoName}, x.Name...))
-		case infoDescription:
+		case wire.InfoName:
+			h.reply(opt, wire.RepInfo, append([]byte{0, wire.InfoName}, x.Name...))
+		case wire.InfoDescription:
 			if x.Description != "" {
-				h.reply(opt, repInfo, append([]byte{0, infoDescription}, x.Description...))
+				h.reply(opt, wire.RepInfo, append([]byte{0, wire.InfoDescription}, x.Description...))
 			}
 		}
 	}
-	h.reply(opt, repAck, nil)
-	if opt == optInfo {
+	h.reply(opt, wire.RepAck, nil)
+	if opt == wire.OptInfo {
 		x.release(d)
 		return false
 	}
@@ -245,44 +246,44 @@ func (h *handshaker) info(opt uint32, data []byte) (done bool) {
 // describe sends size, flags and block sizes of the export.
 func (h *handshaker) describe(opt uint32, x *export, d block.Device) {
 	g := x.geometry(d)
-	p := binary.BigEndian.AppendUint16(nil, infoExport)
+	p := binary.BigEndian.AppendUint16(nil, wire.InfoExport)
 	p = binary.BigEndian.AppendUint64(p, uint64(block.Bytes(g.Sectors)))
-	h.reply(opt, repInfo, binary.BigEndian.AppendUint16(p, x.transmissionFlags(d, h.ses.structured)))
+	h.reply(opt, wire.RepInfo, binary.BigEndian.AppendUint16(p, x.transmissionFlags(d, h.ses.structured)))
 
-	p = binary.BigEndian.AppendUint16(p[:0], infoBlockSize)
+	p = binary.BigEndian.AppendUint16(p[:0], wire.InfoBlockSize)
 	p = binary.BigEndian.AppendUint32(p, max(block.SectorSize, g.LogicalBlock))
 	p = binary.BigEndian.AppendUint32(p, max(4096, g.PhysicalBlock))
-	h.reply(opt, repInfo, binary.BigEndian.AppendUint32(p, maxAdvertised))
+	h.reply(opt, wire.RepInfo, binary.BigEndian.AppendUint32(p, maxAdvertised))
 }
 
 // metaContext answers LIST_META_CONTEXT and SET_META_CONTEXT.
 //
 //	0 name length u32 | 4 name | number of queries u32 | per query: length u32, text
 func (h *handshaker) metaContext(opt uint32, data []byte) {
-	if opt == optSetMetaContext {
+	if opt == wire.OptSetMetaContext {
 		h.ses.metaSet = false // the latest SET counts, even if it is refused
 	}
 	name, rest, ok := cutString(data)
 	if !ok || len(rest) < 4 {
-		h.fail(opt, repErrInvalid, "lengths do not add up")
+		h.fail(opt, wire.RepErrInvalid, "lengths do not add up")
 		return
 	}
 	n := binary.BigEndian.Uint32(rest)
-	match := n == 0 && opt == optListMetaContext
+	match := n == 0 && opt == wire.OptListMetaContext
 	for rest = rest[4:]; n > 0; n-- {
 		var query string
 		if query, rest, ok = cutString(rest); !ok {
-			h.fail(opt, repErrInvalid, "lengths do not add up")
+			h.fail(opt, wire.RepErrInvalid, "lengths do not add up")
 			return
 		}
-		match = match || query == contextAllocation || opt == optListMetaContext && query == "base:"
+		match = match || query == wire.ContextAllocation || opt == wire.OptListMetaContext && query == "base:"
 	}
 	if len(rest) > 0 {
-		h.fail(opt, repErrInvalid, "data after the last query")
+		h.fail(opt, wire.RepErrInvalid, "data after the last query")
 		return
 	}
 	if !h.ses.structured {
-		h.fail(opt, repErrInvalid, "structured replies were not negotiated")
+		h.fail(opt, wire.RepErrInvalid, "structured replies were not negotiated")
 		return
 	}
 	if _, err := h.find(name); err != nil {
@@ -291,14 +292,14 @@ func (h *handshaker) metaContext(opt uint32, data []byte) {
 		return
 	}
 	id := uint32(0)
-	if opt == optSetMetaContext {
-		id = contextAllocationID
+	if opt == wire.OptSetMetaContext {
+		id = wire.ContextAllocationID
 		h.ses.metaExport, h.ses.metaSet = name, match
 	}
 	if match {
-		h.reply(opt, repMetaContext, append(binary.BigEndian.AppendUint32(nil, id), contextAllocation...))
+		h.reply(opt, wire.RepMetaContext, append(binary.BigEndian.AppendUint32(nil, id), wire.ContextAllocation...))
 	}
-	h.reply(opt, repAck, nil)
+	h.reply(opt, wire.RepAck, nil)
 }
 
 // cutString cuts a string with a 32-bit length off p.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 func TestGoDescribesTheExport(t *testing.T) {
@@ -15,8 +16,8 @@ func TestGoDescribesTheExport(t *testing.T) {
 	s := serverOf(t, Export{Name: "r0", Description: "first", Device: d}, Export{Name: "r1", Device: d, ReadOnly: true})
 	c := pipeClient(t, s)
 	c.hello(3)
-	r, info := c.option(optGo, goData("r0", infoName, infoDescription, infoBlockSize))
-	if r != repAck {
+	r, info := c.option(wire.OptGo, goData("r0", wire.InfoName, wire.InfoDescription, wire.InfoBlockSize))
+	if r != wire.RepAck {
 		t.Fatalf("reply %x", r)
 	}
 	want := [][]byte{
@@ -29,7 +30,7 @@ func TestGoDescribesTheExport(t *testing.T) {
 			t.Errorf("info %d is %x, want %x", i, info, p)
 		}
 	}
-	if _, flags := pipeClient(t, s).enter("r1", true); flags&flagReadOnly == 0 || flags&flagDF == 0 {
+	if _, flags := pipeClient(t, s).enter("r1", true); flags&wire.FlagReadOnly == 0 || flags&wire.FlagDF == 0 {
 		t.Errorf("flags %x: want READ_ONLY and DF", flags)
 	}
 }
@@ -39,20 +40,20 @@ func TestExportName(t *testing.T) {
 	for _, flags := range []uint32{1, 3} {
 		c := pipeClient(t, s)
 		c.hello(flags)
-		c.write(optionBytes(optExportName, []byte("r0")))
-		if p := c.read(10); binary.BigEndian.Uint64(p) != 4096 || p[9]&flagHasFlags == 0 {
+		c.write(optionBytes(wire.OptExportName, []byte("r0")))
+		if p := c.read(10); binary.BigEndian.Uint64(p) != 4096 || p[9]&wire.FlagHasFlags == 0 {
 			t.Errorf("answer %x", p)
 		}
-		if flags&handshakeNoZeroes == 0 && !bytes.Equal(c.read(124), make([]byte, 124)) {
+		if flags&wire.HandshakeNoZeroes == 0 && !bytes.Equal(c.read(124), make([]byte, 124)) {
 			t.Error("the 124 bytes are not zero")
 		}
-		if _, errno := c.do(cmdFlush, 0, 0, 0, nil); errno != 0 {
+		if _, errno := c.do(wire.CmdFlush, 0, 0, 0, nil); errno != 0 {
 			t.Errorf("flush: %d", errno)
 		}
 	}
 	c := pipeClient(t, s)
 	c.hello(3)
-	c.write(optionBytes(optExportName, []byte("other")))
+	c.write(optionBytes(wire.OptExportName, []byte("other")))
 	c.dropped()
 }
 
@@ -86,24 +87,24 @@ func TestRefusalsStayInStep(t *testing.T) {
 		data []byte
 		want uint32
 	}{
-		{"unknown option", 99, []byte("data"), repErrUnsup},
-		{"extended headers", 11, nil, repErrUnsup},
-		{"TLS", optStartTLS, nil, repErrPolicy},
-		{"list with data", optList, []byte{1}, repErrInvalid},
-		{"structured reply with data", optStructuredReply, []byte{1}, repErrInvalid},
-		{"go to an unknown name", optGo, goData("nope"), repErrUnknown},
-		{"go to a refusing export", optGo, goData("secondary"), repErrPolicy},
-		{"go to an absent device", optGo, goData("gone"), repErrUnknown},
-		{"go without data", optGo, nil, repErrInvalid},
-		{"go with a long name length", optGo, []byte{0xff, 0xff, 0xff, 0xff, 0, 0}, repErrInvalid},
-		{"go with missing requests", optGo, append(str("r0"), 0, 5), repErrInvalid},
-		{"meta context before structured", optSetMetaContext, append(str("r0"), 0, 0, 0, 0), repErrInvalid},
-		{"option of 100 KiB", optGo, make([]byte, 100<<10), repErrTooBig},
-		{"info", optInfo, goData("r0"), repAck},
-		{"structured reply", optStructuredReply, nil, repAck},
-		{"meta context of an unknown export", optSetMetaContext, append(str("nope"), 0, 0, 0, 0), repErrUnknown},
-		{"meta context with too many queries", optSetMetaContext, append(str("r0"), 0xff, 0xff, 0xff, 0xff), repErrInvalid},
-		{"abort", optAbort, nil, repAck},
+		{"unknown option", 99, []byte("data"), wire.RepErrUnsup},
+		{"extended headers", 11, nil, wire.RepErrUnsup},
+		{"TLS", wire.OptStartTLS, nil, wire.RepErrPolicy},
+		{"list with data", wire.OptList, []byte{1}, wire.RepErrInvalid},
+		{"structured reply with data", wire.OptStructuredReply, []byte{1}, wire.RepErrInvalid},
+		{"go to an unknown name", wire.OptGo, goData("nope"), wire.RepErrUnknown},
+		{"go to a refusing export", wire.OptGo, goData("secondary"), wire.RepErrPolicy},
+		{"go to an absent device", wire.OptGo, goData("gone"), wire.RepErrUnknown},
+		{"go without data", wire.OptGo, nil, wire.RepErrInvalid},
+		{"go with a long name length", wire.OptGo, []byte{0xff, 0xff, 0xff, 0xff, 0, 0}, wire.RepErrInvalid},
+		{"go with missing requests", wire.OptGo, append(str("r0"), 0, 5), wire.RepErrInvalid},
+		{"meta context before structured", wire.OptSetMetaContext, append(str("r0"), 0, 0, 0, 0), wire.RepErrInvalid},
+		{"option of 100 KiB", wire.OptGo, make([]byte, 100<<10), wire.RepErrTooBig},
+		{"info", wire.OptInfo, goData("r0"), wire.RepAck},
+		{"structured reply", wire.OptStructuredReply, nil, wire.RepAck},
+		{"meta context of an unknown export", wire.OptSetMetaContext, append(str("nope"), 0, 0, 0, 0), wire.RepErrUnknown},
+		{"meta context with too many queries", wire.OptSetMetaContext, append(str("r0"), 0xff, 0xff, 0xff, 0xff), wire.RepErrInvalid},
+		{"abort", wire.OptAbort, nil, wire.RepAck},
 	} {
 		if got, _ := c.option(o.opt, o.data); got != o.want {
 			t.Errorf("%s: reply %x, want %x", o.what, got, o.want)
@@ -134,8 +135,8 @@ func TestList(t *testing.T) {
 	d := mem.NewVolatile(8)
 	c := pipeClient(t, serverOf(t, Export{Name: "b", Device: d, Description: "x"}, Export{Name: "a", Device: d}))
 	c.hello(3)
-	r, got := c.option(optList, nil)
-	if r != repAck || len(got) != 2 || !bytes.Equal(got[0], str("a")) || !bytes.Equal(got[1], append(str("b"), 'x')) {
+	r, got := c.option(wire.OptList, nil)
+	if r != wire.RepAck || len(got) != 2 || !bytes.Equal(got[0], str("a")) || !bytes.Equal(got[1], append(str("b"), 'x')) {
 		t.Errorf("reply %x, %x", r, got)
 	}
 }
@@ -143,7 +144,7 @@ func TestList(t *testing.T) {
 func TestMetaContext(t *testing.T) {
 	c := pipeClient(t, serverOf(t, Export{Name: "a", Device: mem.NewVolatile(64)}))
 	c.hello(3)
-	c.option(optStructuredReply, nil)
+	c.option(wire.OptStructuredReply, nil)
 	query := func(q ...string) []byte {
 		p := binary.BigEndian.AppendUint32(str("a"), uint32(len(q)))
 		for _, s := range q {
@@ -156,24 +157,24 @@ func TestMetaContext(t *testing.T) {
 		q    []string
 		want int
 	}{
-		{optListMetaContext, nil, 1},
-		{optListMetaContext, []string{"base:"}, 1},
-		{optListMetaContext, []string{"qemu:"}, 0},
-		{optSetMetaContext, []string{"base:"}, 0},
-		{optSetMetaContext, []string{"x:y", "base:allocation"}, 1},
+		{wire.OptListMetaContext, nil, 1},
+		{wire.OptListMetaContext, []string{"base:"}, 1},
+		{wire.OptListMetaContext, []string{"qemu:"}, 0},
+		{wire.OptSetMetaContext, []string{"base:"}, 0},
+		{wire.OptSetMetaContext, []string{"x:y", "base:allocation"}, 1},
 	} {
 		r, got := c.option(o.opt, query(o.q...))
-		if r != repAck || len(got) != o.want {
+		if r != wire.RepAck || len(got) != o.want {
 			t.Errorf("option %d %q: %x, %q", o.opt, o.q, r, got)
 		}
 	}
-	if r, _ := c.option(optGo, goData("a")); r != repAck {
+	if r, _ := c.option(wire.OptGo, goData("a")); r != wire.RepAck {
 		t.Fatalf("go: %x", r)
 	}
-	c.write(requestBytes(cmdBlockStatus, 0, 5, 0, 32768))
+	c.write(requestBytes(wire.CmdBlockStatus, 0, 5, 0, 32768))
 	typ, cookie, body := c.chunk()
 	want := []byte{0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0, 3}
-	if typ != chunkBlockStatus || cookie != 5 || !bytes.Equal(body, want) {
+	if typ != wire.ChunkBlockStatus || cookie != 5 || !bytes.Equal(body, want) {
 		t.Errorf("chunk %d, cookie %d, %x, want %x", typ, cookie, body, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/buffer"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // job is one request of a client, from the slot it takes to the reply that
@@ -28,7 +29,7 @@ type job struct {
 
 	errno uint32 // of the reply
 	data  []byte // of the reply, part of buf
-	head  [chunkSize + 8]byte
+	head  [wire.ChunkSize + 8]byte
 	nhead int
 }
 
@@ -58,11 +59,11 @@ func (j *job) seal() {
 	switch {
 	case j.errno != 0:
 		st.errors.Add(1)
-		if j.conn.ses.structured && (j.typ == cmdRead || j.typ == cmdBlockStatus) {
+		if j.conn.ses.structured && (j.typ == wire.CmdRead || j.typ == wire.CmdBlockStatus) {
 			j.sealError()
 			return
 		}
-	case j.typ == cmdRead:
+	case j.typ == wire.CmdRead:
 		if j.buf != nil { // length 0 has none
 			skip := j.offset % block.SectorSize
 			j.data = j.buf.B[skip : skip+uint64(j.length)]
@@ -71,25 +72,25 @@ func (j *job) seal() {
 			j.sealData()
 			return
 		}
-	case j.typ == cmdBlockStatus:
+	case j.typ == wire.CmdBlockStatus:
 		j.data = j.buf.B
-		j.chunk(chunkBlockStatus, uint32(len(j.data)))
+		j.chunk(wire.ChunkBlockStatus, uint32(len(j.data)))
 		return
 	}
-	binary.BigEndian.PutUint32(j.head[0:], magicSimple)
+	binary.BigEndian.PutUint32(j.head[0:], wire.MagicSimpleReply)
 	binary.BigEndian.PutUint32(j.head[4:], j.errno)
 	binary.BigEndian.PutUint64(j.head[8:], j.cookie)
-	j.nhead = simpleSize
+	j.nhead = wire.SimpleReplySize
 }
 
 // chunk fills in the header of the only chunk of a structured reply.
 func (j *job) chunk(typ uint16, length uint32) {
-	binary.BigEndian.PutUint32(j.head[0:], magicStructured)
-	binary.BigEndian.PutUint16(j.head[4:], chunkDone)
+	binary.BigEndian.PutUint32(j.head[0:], wire.MagicStructuredReply)
+	binary.BigEndian.PutUint16(j.head[4:], wire.ChunkDone)
 	binary.BigEndian.PutUint16(j.head[6:], typ)
 	binary.BigEndian.PutUint64(j.head[8:], j.cookie)
 	binary.BigEndian.PutUint32(j.head[16:], length)
-	j.nhead = chunkSize
+	j.nhead = wire.ChunkSize
 }
 
 func (j *job) sealData() {
@@ -97,16 +98,16 @@ func (j *job) sealData() {
 		j.chunk(0, 0) // NONE
 		return
 	}
-	j.chunk(chunkOffsetData, uint32(8+len(j.data)))
-	binary.BigEndian.PutUint64(j.head[chunkSize:], j.offset)
+	j.chunk(wire.ChunkOffsetData, uint32(8+len(j.data)))
+	binary.BigEndian.PutUint64(j.head[wire.ChunkSize:], j.offset)
 	j.nhead += 8
 }
 
 // sealError sends the error without a message.
 func (j *job) sealError() {
-	j.chunk(chunkError, 6)
-	binary.BigEndian.PutUint32(j.head[chunkSize:], j.errno)
-	binary.BigEndian.PutUint16(j.head[chunkSize+4:], 0)
+	j.chunk(wire.ChunkError, 6)
+	binary.BigEndian.PutUint32(j.head[wire.ChunkSize:], j.errno)
+	binary.BigEndian.PutUint16(j.head[wire.ChunkSize+4:], 0)
 	j.nhead += 6
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/faulty"
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // A write that is stuck in the server when its connection dies must not land
@@ -23,7 +24,7 @@ func TestFenceAfterReconnect(t *testing.T) {
 	s := serverOf(t, Export{Device: f})
 	old := sockClient(t, s)
 	old.enter("", false)
-	old.write(append(requestBytes(cmdWrite, 0, 1, 0, 512), payload(1, 512)...))
+	old.write(append(requestBytes(wire.CmdWrite, 0, 1, 0, 512), payload(1, 512)...))
 	eventually(t, "stuck", func() bool { return f.Held() == 1 })
 	old.c.Close()
 	x, _ := s.find("")
@@ -31,10 +32,10 @@ func TestFenceAfterReconnect(t *testing.T) {
 
 	c := sockClient(t, s)
 	c.enter("", false)
-	if _, errno := c.do(cmdRead, 0, 0, 512, nil); errno != 0 {
+	if _, errno := c.do(wire.CmdRead, 0, 0, 512, nil); errno != 0 {
 		t.Fatalf("a read waits for nothing: %d", errno)
 	}
-	c.write(append(requestBytes(cmdWrite, 0, 2, 0, 512), payload(2, 512)...))
+	c.write(append(requestBytes(wire.CmdWrite, 0, 2, 0, 512), payload(2, 512)...))
 	_ = c.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, _ := c.c.Read(make([]byte, 1)); n != 0 {
 		t.Fatal("a write passed the fence")
@@ -64,13 +65,13 @@ func TestFenceCoversTheRequestInHand(t *testing.T) {
 	s := serverOf(t, Export{Device: d})
 	old := sockClient(t, s)
 	old.enter("", false)
-	old.write(append(requestBytes(cmdWrite, 0, 1, 0, 512), payload(1, 512)...))
+	old.write(append(requestBytes(wire.CmdWrite, 0, 1, 0, 512), payload(1, 512)...))
 	<-entered
 	old.c.Close()
 
 	c := sockClient(t, s)
 	c.enter("", false)
-	c.write(append(requestBytes(cmdWrite, 0, 2, 0, 512), payload(2, 512)...))
+	c.write(append(requestBytes(wire.CmdWrite, 0, 2, 0, 512), payload(2, 512)...))
 	_ = c.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, _ := c.c.Read(make([]byte, 1)); n != 0 {
 		t.Error("a write overtook the one in hand of the old connection")
@@ -98,18 +99,18 @@ func TestUnreadRequestsOfAHungUpClientAreDropped(t *testing.T) {
 	s := serverOf(t, Export{Device: d})
 	old := sockClient(t, s)
 	old.enter("", false)
-	old.write(requestBytes(cmdFlush, 0, 1, 0, 0))
+	old.write(requestBytes(wire.CmdFlush, 0, 1, 0, 0))
 	<-entered
-	old.write(append(requestBytes(cmdWrite, 0, 2, 0, 512), payload(1, 512)...))
+	old.write(append(requestBytes(wire.CmdWrite, 0, 2, 0, 512), payload(1, 512)...))
 	old.c.Close()
 
 	c := sockClient(t, s)
 	c.enter("", false)
-	if _, errno := c.do(cmdRead, 0, 0, 512, nil); errno != 0 {
+	if _, errno := c.do(wire.CmdRead, 0, 0, 512, nil); errno != 0 {
 		t.Fatal(errno)
 	}
 	close(leave)
-	if _, errno := c.do(cmdWrite, 0, 0, 512, payload(2, 512)); errno != 0 {
+	if _, errno := c.do(wire.CmdWrite, 0, 0, 512, payload(2, 512)); errno != 0 {
 		t.Fatal(errno)
 	}
 	eventually(t, "old connection gone", func() bool { st, _ := s.ExportStats(""); return st.Active == 1 })
@@ -141,8 +142,8 @@ func TestShutdownAnswersWhatWasSubmitted(t *testing.T) {
 	}
 	defer idle.Close()
 
-	c.write(requestBytes(cmdRead, 0, 1, 0, 512))
-	c.write(append(requestBytes(cmdWrite, 0, 2, 0, 1024), payload(1, 1000)...)) // never complete
+	c.write(requestBytes(wire.CmdRead, 0, 1, 0, 512))
+	c.write(append(requestBytes(wire.CmdWrite, 0, 2, 0, 1024), payload(1, 1000)...)) // never complete
 	eventually(t, "submitted", func() bool { return f.Held() == 1 })
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(context.Background()) }()
@@ -168,7 +169,7 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 	s := serverOf(t, Export{Device: f})
 	c := sockClient(t, s)
 	c.enter("", false)
-	c.write(requestBytes(cmdFlush, 0, 1, 0, 0))
+	c.write(requestBytes(wire.CmdFlush, 0, 1, 0, 0))
 	eventually(t, "submitted", func() bool { return f.Held() == 1 })
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
@@ -210,11 +211,11 @@ func TestDisconnect(t *testing.T) {
 	b.dropped()
 	c := sockClient(t, s)
 	c.hello(3)
-	if r, _ := c.option(optGo, goData("")); r != repErrPolicy {
+	if r, _ := c.option(wire.OptGo, goData("")); r != wire.RepErrPolicy {
 		t.Errorf("reply %x", r)
 	}
 	secondary.Store(false)
-	if r, _ := c.option(optInfo, goData("")); r != repAck {
+	if r, _ := c.option(wire.OptInfo, goData("")); r != wire.RepAck {
 		t.Errorf("reply %x", r)
 	}
 	if open.Load() != 0 {
@@ -223,7 +224,7 @@ func TestDisconnect(t *testing.T) {
 	if err := s.Remove(context.Background(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if r, _ := c.option(optGo, goData("")); r != repErrUnknown {
+	if r, _ := c.option(wire.OptGo, goData("")); r != wire.RepErrUnknown {
 		t.Errorf("reply after Remove: %x", r)
 	}
 	if err := s.Disconnect(context.Background(), ""); !errors.Is(err, ErrUnknownExport) {
@@ -253,7 +254,7 @@ func connectionLimitAndHandshakeTimeout(t *testing.T) {
 	c = pipeClient(t, s)
 	c.enter("", false)
 	time.Sleep(200 * time.Millisecond)
-	if _, errno := c.do(cmdFlush, 0, 0, 0, nil); errno != 0 {
+	if _, errno := c.do(wire.CmdFlush, 0, 0, 0, nil); errno != 0 {
 		t.Error("the handshake timeout ended a served client")
 	}
 	if s.Stats().RefusedAtMaximum != 1 {
@@ -268,11 +269,11 @@ func TestConnectionsShareTheDevice(t *testing.T) {
 	a, b := sockClient(t, s), sockClient(t, s)
 	a.enter("", false)
 	b.enter("", false)
-	a.do(cmdWrite, 0, 0, 512, payload(3, 512))
-	if got, _ := b.do(cmdRead, 0, 0, 512, nil); !bytes.Equal(got, payload(3, 512)) {
+	a.do(wire.CmdWrite, 0, 0, 512, payload(3, 512))
+	if got, _ := b.do(wire.CmdRead, 0, 0, 512, nil); !bytes.Equal(got, payload(3, 512)) {
 		t.Error("an acknowledged write is not visible to the other connection")
 	}
-	if b.do(cmdFlush, 0, 0, 0, nil); m.Unflushed() != 0 {
+	if b.do(wire.CmdFlush, 0, 0, 0, nil); m.Unflushed() != 0 {
 		t.Error("flush does not cover the other connection's writes")
 	}
 	st, _ := s.ExportStats("")

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net"
+
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // reader buffers a connection. Headers are decoded in place; payload goes
@@ -85,7 +87,7 @@ func (b *reader) fill(n int) error {
 func (b *reader) full(p []byte) error {
 	b.limit = readBuffer
 	if len(p) >= largePayload {
-		b.limit = requestSize
+		b.limit = wire.RequestSize
 	}
 	n := copy(p, b.buf[b.r:b.w])
 	b.r += n

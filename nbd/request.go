@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // request is a decoded request header.
@@ -17,43 +18,43 @@ type request struct {
 
 // flagsOf lists the command flags that each command takes. FUA is accepted
 // everywhere, as the protocol asks of servers that advertise it.
-var flagsOf = [commands]uint16{
-	cmdRead:        cmdFlagFUA | cmdFlagDF,
-	cmdWrite:       cmdFlagFUA,
-	cmdFlush:       cmdFlagFUA,
-	cmdTrim:        cmdFlagFUA,
-	cmdCache:       cmdFlagFUA,
-	cmdWriteZeroes: cmdFlagFUA | cmdFlagNoHole | cmdFlagFastZero,
-	cmdBlockStatus: cmdFlagFUA | cmdFlagReqOne,
+var flagsOf = [wire.Commands]uint16{
+	wire.CmdRead:        wire.CmdFlagFUA | wire.CmdFlagDF,
+	wire.CmdWrite:       wire.CmdFlagFUA,
+	wire.CmdFlush:       wire.CmdFlagFUA,
+	wire.CmdTrim:        wire.CmdFlagFUA,
+	wire.CmdCache:       wire.CmdFlagFUA,
+	wire.CmdWriteZeroes: wire.CmdFlagFUA | wire.CmdFlagNoHole | wire.CmdFlagFastZero,
+	wire.CmdBlockStatus: wire.CmdFlagFUA | wire.CmdFlagReqOne,
 }
 
 func (r *request) modifies() bool {
-	return r.typ == cmdWrite || r.typ == cmdTrim || r.typ == cmdWriteZeroes
+	return r.typ == wire.CmdWrite || r.typ == wire.CmdTrim || r.typ == wire.CmdWriteZeroes
 }
 
 // check validates the request and returns the error to reply with, 0 if it is good.
 func (r *request) check(g block.Geometry, ses session) uint32 {
-	if r.typ == cmdDisc || r.typ >= commands || r.flags&^flagsOf[r.typ] != 0 {
-		return errInvalid
+	if r.typ == wire.CmdDisc || r.typ >= wire.Commands || r.flags&^flagsOf[r.typ] != 0 {
+		return wire.EINVAL
 	}
-	if r.flags&cmdFlagDF != 0 && !ses.structured {
-		return errInvalid
+	if r.flags&wire.CmdFlagDF != 0 && !ses.structured {
+		return wire.EINVAL
 	}
-	if r.typ == cmdFlush {
+	if r.typ == wire.CmdFlush {
 		if r.length != 0 || r.offset != 0 {
-			return errInvalid
+			return wire.EINVAL
 		}
 		return 0
 	}
 	if r.modifies() && g.ReadOnly {
-		return errPerm
+		return wire.EPERM
 	}
 	size := uint64(block.Bytes(g.Sectors))
 	if r.offset > size || uint64(r.length) > size-r.offset {
-		if r.typ == cmdWrite || r.typ == cmdWriteZeroes {
-			return errNoSpace
+		if r.typ == wire.CmdWrite || r.typ == wire.CmdWriteZeroes {
+			return wire.ENOSPC
 		}
-		return errInvalid
+		return wire.EINVAL
 	}
 	return r.checkKind(ses)
 }
@@ -62,24 +63,24 @@ func (r *request) check(g block.Geometry, ses session) uint32 {
 func (r *request) checkKind(ses session) uint32 {
 	odd := (r.offset|uint64(r.length))%block.SectorSize != 0
 	switch r.typ {
-	case cmdRead:
+	case wire.CmdRead:
 		if r.length > maxPayload {
-			return errInvalid
+			return wire.EINVAL
 		}
-	case cmdWrite:
+	case wire.CmdWrite:
 		if r.length > maxPayload || odd {
-			return errInvalid
+			return wire.EINVAL
 		}
-	case cmdWriteZeroes:
+	case wire.CmdWriteZeroes:
 		if odd {
-			return errInvalid
+			return wire.EINVAL
 		}
-		if r.flags&cmdFlagFastZero != 0 && !fastZero(ses.device, r.flags&cmdFlagNoHole != 0) {
-			return errNotSup
+		if r.flags&wire.CmdFlagFastZero != 0 && !fastZero(ses.device, r.flags&wire.CmdFlagNoHole != 0) {
+			return wire.ENOTSUP
 		}
-	case cmdBlockStatus:
+	case wire.CmdBlockStatus:
 		if !ses.allocation || r.length == 0 {
-			return errInvalid
+			return wire.EINVAL
 		}
 	}
 	return 0
@@ -96,11 +97,11 @@ func fastZero(d block.Device, noHole bool) bool {
 // CACHE, which is only a hint, and BLOCK_STATUS, which was answered already.
 func (r *request) done() bool {
 	switch r.typ {
-	case cmdFlush:
+	case wire.CmdFlush:
 		return false
-	case cmdCache, cmdBlockStatus:
+	case wire.CmdCache, wire.CmdBlockStatus:
 		return true
-	case cmdTrim:
+	case wire.CmdTrim:
 		first, end := r.insideSectors()
 		return first >= end
 	}
@@ -110,15 +111,15 @@ func (r *request) done() bool {
 // payload returns the number of bytes of memory that the request needs.
 func (r *request) payload() int {
 	switch r.typ {
-	case cmdRead:
+	case wire.CmdRead:
 		if r.length == 0 {
 			return 0
 		}
 		first, end := r.sectors()
 		return int(block.Bytes(end - first))
-	case cmdWrite:
+	case wire.CmdWrite:
 		return int(r.length)
-	case cmdBlockStatus:
+	case wire.CmdBlockStatus:
 		return 4 + maxExtents*8
 	}
 	return 0
@@ -141,14 +142,14 @@ const maxExtents = 128
 // extents appends the payload of a BLOCK_STATUS reply: the context and at most
 // maxExtents extents of length u32, flags u32.
 func (r *request) extents(p []byte, d block.Device) []byte {
-	p = binary.BigEndian.AppendUint32(p, contextAllocationID)
+	p = binary.BigEndian.AppendUint32(p, wire.ContextAllocationID)
 	a, ok := d.(Allocator)
 	if !ok {
 		p = binary.BigEndian.AppendUint32(p, r.length)
 		return binary.BigEndian.AppendUint32(p, 0)
 	}
 	limit := maxExtents
-	if r.flags&cmdFlagReqOne != 0 {
+	if r.flags&wire.CmdFlagReqOne != 0 {
 		limit = 1
 	}
 	at, stop := r.offset, r.offset+uint64(r.length)
@@ -158,7 +159,7 @@ func (r *request) extents(p []byte, d block.Device) []byte {
 		next := min(stop, (sector+max(n, 1))<<block.SectorShift)
 		flags := uint32(0)
 		if zero {
-			flags = extentHole | extentZero
+			flags = wire.ExtentHole | wire.ExtentZero
 		}
 		p = binary.BigEndian.AppendUint32(p, uint32(next-at))
 		p = binary.BigEndian.AppendUint32(p, flags)
@@ -183,22 +184,22 @@ func (j *job) prepare() {
 	q := &j.req
 	q.Flags = 0
 	switch j.typ {
-	case cmdRead:
+	case wire.CmdRead:
 		q.Op = block.Read
-	case cmdWrite:
+	case wire.CmdWrite:
 		q.Op = block.Write
-	case cmdFlush:
+	case wire.CmdFlush:
 		q.Op, first, end = block.Flush, 0, 0
-	case cmdTrim:
+	case wire.CmdTrim:
 		q.Op = block.Discard
 		first, end = r.insideSectors()
-	case cmdWriteZeroes:
+	case wire.CmdWriteZeroes:
 		q.Op = block.WriteZeroes
-		if j.flags&cmdFlagNoHole != 0 {
+		if j.flags&wire.CmdFlagNoHole != 0 {
 			q.Flags |= block.NoHole
 		}
 	}
-	if j.flags&cmdFlagFUA != 0 && q.Op.Modifies() {
+	if j.flags&wire.CmdFlagFUA != 0 && q.Op.Modifies() {
 		q.Flags |= block.FUA
 	}
 	q.Sector, q.Sectors = first, uint32(end-first)

@@ -1,6 +1,10 @@
 package nbd
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/replblk/replblk/nbd/wire"
+)
 
 // Stats counts what one export has served since it was added.
 type Stats struct {
@@ -26,7 +30,7 @@ type ServerStats struct {
 
 type counters struct {
 	connections, active   atomic.Uint64
-	requests              [commands]atomic.Uint64
+	requests              [wire.Commands]atomic.Uint64
 	readBytes, writeBytes atomic.Uint64
 	errors                atomic.Uint64
 }
@@ -35,11 +39,11 @@ func (c *counters) snapshot() Stats {
 	return Stats{
 		Connections: c.connections.Load(),
 		Active:      c.active.Load(),
-		Reads:       c.requests[cmdRead].Load(),
-		Writes:      c.requests[cmdWrite].Load(),
-		Flushes:     c.requests[cmdFlush].Load(),
-		Trims:       c.requests[cmdTrim].Load(),
-		Zeroes:      c.requests[cmdWriteZeroes].Load(),
+		Reads:       c.requests[wire.CmdRead].Load(),
+		Writes:      c.requests[wire.CmdWrite].Load(),
+		Flushes:     c.requests[wire.CmdFlush].Load(),
+		Trims:       c.requests[wire.CmdTrim].Load(),
+		Zeroes:      c.requests[wire.CmdWriteZeroes].Load(),
 		ReadBytes:   c.readBytes.Load(),
 		WriteBytes:  c.writeBytes.Load(),
 		Errors:      c.errors.Load(),

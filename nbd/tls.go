@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"time"
+
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // startTLS answers STARTTLS, and after the ACK makes the rest of the connection
@@ -16,19 +18,19 @@ import (
 func (h *handshaker) startTLS(data []byte) error {
 	switch {
 	case h.s.opt.TLS == nil:
-		h.fail(optStartTLS, repErrPolicy, "TLS is not offered here")
+		h.fail(wire.OptStartTLS, wire.RepErrPolicy, "TLS is not offered here")
 		return nil
 	case h.tls != nil:
-		h.fail(optStartTLS, repErrInvalid, "TLS runs already")
+		h.fail(wire.OptStartTLS, wire.RepErrInvalid, "TLS runs already")
 		return nil
 	case len(data) > 0:
-		h.fail(optStartTLS, repErrInvalid, "starttls takes no data")
+		h.fail(wire.OptStartTLS, wire.RepErrInvalid, "starttls takes no data")
 		return nil
 	}
 	if n := h.rd.buffered(); n > 0 {
 		return &ProtocolError{"bytes behind the request for TLS", uint64(n)}
 	}
-	h.reply(optStartTLS, repAck, nil)
+	h.reply(wire.OptStartTLS, wire.RepAck, nil)
 	if err := h.flush(); err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func (h *handshaker) startTLS(data []byte) error {
 // needsTLS says whether the option has to be refused until TLS runs. Where no
 // export may be used without, nothing is told without either.
 func (h *handshaker) needsTLS(opt uint32) bool {
-	if h.tls != nil || opt == optStartTLS || opt == optAbort {
+	if h.tls != nil || opt == wire.OptStartTLS || opt == wire.OptAbort {
 		return false
 	}
 	return h.s.allRequireTLS()

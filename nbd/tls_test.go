@@ -14,6 +14,7 @@ import (
 
 	"github.com/replblk/replblk/block/mem"
 	"github.com/replblk/replblk/internal/tlstest"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 // secured serves exports with TLS on offer, and returns what a good client uses.
@@ -35,7 +36,7 @@ func secured(t *testing.T, exports ...Export) (*Server, *tls.Config) {
 // upgrade asks for TLS and enters it.
 func (c *client) upgrade(conf *tls.Config) {
 	c.t.Helper()
-	if r, _ := c.option(optStartTLS, nil); r != repAck {
+	if r, _ := c.option(wire.OptStartTLS, nil); r != wire.RepAck {
 		c.t.Fatalf("starttls: %x", r)
 	}
 	tc := tls.Client(c.c, conf)
@@ -50,37 +51,37 @@ func TestTLSRequired(t *testing.T) {
 	c := sockClient(t, s)
 	c.hello(3)
 	for opt, data := range map[uint32][]byte{
-		optList: nil, optStructuredReply: nil, optInfo: goData("r0"), optGo: goData("r0"), 99: nil,
-		optSetMetaContext: append(str("r0"), 0, 0, 0, 0),
+		wire.OptList: nil, wire.OptStructuredReply: nil, wire.OptInfo: goData("r0"), wire.OptGo: goData("r0"), 99: nil,
+		wire.OptSetMetaContext: append(str("r0"), 0, 0, 0, 0),
 	} {
-		if r, info := c.option(opt, data); r != repErrTLSReqd || len(info) > 0 {
+		if r, info := c.option(opt, data); r != wire.RepErrTLSReqd || len(info) > 0 {
 			t.Errorf("option %d before TLS: reply %x, %d lines of information", opt, r, len(info))
 		}
 	}
 	c.upgrade(conf)
-	if r, _ := c.option(optStartTLS, nil); r != repErrInvalid {
+	if r, _ := c.option(wire.OptStartTLS, nil); r != wire.RepErrInvalid {
 		t.Errorf("TLS inside TLS: %x", r)
 	}
-	if r, _ := c.option(optGo, goData("r0")); r != repAck {
+	if r, _ := c.option(wire.OptGo, goData("r0")); r != wire.RepAck {
 		t.Fatalf("go inside TLS: %x", r)
 	}
 	want := bytes.Repeat([]byte{7}, 4096)
-	if _, errno := c.do(cmdWrite, cmdFlagFUA, 0, 4096, want); errno != 0 {
+	if _, errno := c.do(wire.CmdWrite, wire.CmdFlagFUA, 0, 4096, want); errno != 0 {
 		t.Errorf("write: %d", errno)
 	}
-	if got, errno := c.do(cmdRead, 0, 0, 4096, nil); errno != 0 || !bytes.Equal(got, want) {
+	if got, errno := c.do(wire.CmdRead, 0, 0, 4096, nil); errno != 0 || !bytes.Equal(got, want) {
 		t.Errorf("read: %d", errno)
 	}
-	c.write(requestBytes(cmdDisc, 0, 1, 0, 0))
+	c.write(requestBytes(wire.CmdDisc, 0, 1, 0, 0))
 	c.dropped()
 
 	c = sockClient(t, s)
 	c.hello(3)
-	c.write(optionBytes(optExportName, []byte("r0")))
+	c.write(optionBytes(wire.OptExportName, []byte("r0")))
 	c.dropped()
 	c = sockClient(t, s)
 	c.hello(3)
-	if r, _ := c.option(optAbort, nil); r != repAck {
+	if r, _ := c.option(wire.OptAbort, nil); r != wire.RepAck {
 		t.Errorf("abort before TLS: %x", r)
 	}
 }
@@ -90,31 +91,31 @@ func TestTLSPerExport(t *testing.T) {
 	s, conf := secured(t, Export{Name: "open", Device: mem.NewVolatile(8), Default: true}, Export{Name: "shut", Device: mem.NewVolatile(8), RequireTLS: true})
 	c := sockClient(t, s)
 	c.hello(3)
-	if _, info := c.option(optList, nil); len(info) != 1 || string(info[0][4:]) != "open" {
+	if _, info := c.option(wire.OptList, nil); len(info) != 1 || string(info[0][4:]) != "open" {
 		t.Errorf("list in the clear: %q", info)
 	}
-	if r, _ := c.option(optInfo, goData("shut")); r != repErrTLSReqd {
+	if r, _ := c.option(wire.OptInfo, goData("shut")); r != wire.RepErrTLSReqd {
 		t.Errorf("info: %x", r)
 	}
-	if r, _ := c.option(optStructuredReply, nil); r != repAck {
+	if r, _ := c.option(wire.OptStructuredReply, nil); r != wire.RepAck {
 		t.Errorf("structured reply: %x", r)
 	}
-	if r, _ := c.option(optListMetaContext, append(str("shut"), 0, 0, 0, 0)); r != repErrTLSReqd {
+	if r, _ := c.option(wire.OptListMetaContext, append(str("shut"), 0, 0, 0, 0)); r != wire.RepErrTLSReqd {
 		t.Errorf("meta context: %x", r)
 	}
-	if r, _ := c.option(optGo, goData("shut")); r != repErrTLSReqd {
+	if r, _ := c.option(wire.OptGo, goData("shut")); r != wire.RepErrTLSReqd {
 		t.Errorf("go: %x", r)
 	}
-	if r, _ := c.option(optGo, goData("")); r != repAck {
+	if r, _ := c.option(wire.OptGo, goData("")); r != wire.RepAck {
 		t.Errorf("go to the open one: %x", r)
 	}
 	c = sockClient(t, s)
 	c.hello(3)
 	c.upgrade(conf)
-	if _, info := c.option(optList, nil); len(info) != 2 {
+	if _, info := c.option(wire.OptList, nil); len(info) != 2 {
 		t.Errorf("list inside TLS: %q", info)
 	}
-	if r, _ := c.option(optGo, goData("shut")); r != repAck {
+	if r, _ := c.option(wire.OptGo, goData("shut")); r != wire.RepAck {
 		t.Errorf("go inside TLS: %x", r)
 	}
 	if err := NewServer(Options{}).Add(Export{Name: "x", Device: mem.NewVolatile(8), RequireTLS: true}); err == nil {
@@ -127,23 +128,23 @@ func TestTLSForgetsWhatWasNegotiated(t *testing.T) {
 	s, conf := secured(t, Export{Name: "r0", Device: mem.NewVolatile(8)})
 	c := sockClient(t, s)
 	c.hello(3)
-	c.option(optStructuredReply, nil)
-	query := append(append(str("r0"), 0, 0, 0, 1), str(contextAllocation)...)
-	if r, info := c.option(optSetMetaContext, query); r != repAck || len(info) != 1 {
+	c.option(wire.OptStructuredReply, nil)
+	query := append(append(str("r0"), 0, 0, 0, 1), str(wire.ContextAllocation)...)
+	if r, info := c.option(wire.OptSetMetaContext, query); r != wire.RepAck || len(info) != 1 {
 		t.Fatalf("meta context: %x %q", r, info)
 	}
 	c.upgrade(conf)
-	if r, _ := c.option(optSetMetaContext, query); r != repErrInvalid {
+	if r, _ := c.option(wire.OptSetMetaContext, query); r != wire.RepErrInvalid {
 		t.Errorf("structured replies survived STARTTLS: %x", r)
 	}
-	r, info := c.option(optGo, goData("r0"))
-	if r != repAck || binary.BigEndian.Uint16(info[0][10:])&flagDF != 0 {
+	r, info := c.option(wire.OptGo, goData("r0"))
+	if r != wire.RepAck || binary.BigEndian.Uint16(info[0][10:])&wire.FlagDF != 0 {
 		t.Errorf("go: %x, %x", r, info)
 	}
-	if _, errno := c.do(cmdBlockStatus, 0, 0, 4096, nil); errno != errInvalid {
+	if _, errno := c.do(wire.CmdBlockStatus, 0, 0, 4096, nil); errno != wire.EINVAL {
 		t.Errorf("the context survived STARTTLS: %d", errno)
 	}
-	if _, errno := c.do(cmdRead, 0, 0, 512, nil); errno != 0 { // a simple reply, or do fails
+	if _, errno := c.do(wire.CmdRead, 0, 0, 512, nil); errno != 0 { // a simple reply, or do fails
 		t.Errorf("read: %d", errno)
 	}
 }
@@ -154,17 +155,17 @@ func TestTLSInjection(t *testing.T) {
 	d := mem.NewVolatile(64)
 	s, _ := secured(t, Export{Name: "r0", Device: d})
 	for name, extra := range map[string][]byte{
-		"an option": optionBytes(optGo, goData("r0")), "a byte": {0}, "a write": append(requestBytes(cmdWrite, 0, 1, 0, 512), make([]byte, 512)...),
+		"an option": optionBytes(wire.OptGo, goData("r0")), "a byte": {0}, "a write": append(requestBytes(wire.CmdWrite, 0, 1, 0, 512), make([]byte, 512)...),
 	} {
 		c := sockClient(t, s)
 		c.hello(3)
-		c.write(append(optionBytes(optStartTLS, nil), extra...))
+		c.write(append(optionBytes(wire.OptStartTLS, nil), extra...))
 		if n, err := c.c.Read(make([]byte, 1)); n != 0 || err == nil {
 			t.Errorf("%s behind STARTTLS: an answer", name)
 		}
 		c = sockClient(t, s) // after the ACK it is the handshake that it breaks
 		c.hello(3)
-		if r, _ := c.option(optStartTLS, nil); r != repAck {
+		if r, _ := c.option(wire.OptStartTLS, nil); r != wire.RepAck {
 			t.Fatalf("starttls: %x", r)
 		}
 		c.write(append(extra, make([]byte, 1024)...))
@@ -185,7 +186,7 @@ func TestTLSRefusedOptions(t *testing.T) {
 	s, conf := secured(t, Export{Name: "r0", Device: mem.NewVolatile(8), RequireTLS: true})
 	c := sockClient(t, s)
 	c.hello(3)
-	if r, _ := c.option(optStartTLS, []byte{1}); r != repErrInvalid {
+	if r, _ := c.option(wire.OptStartTLS, []byte{1}); r != wire.RepErrInvalid {
 		t.Errorf("starttls with data: %x", r)
 	}
 	c.upgrade(conf) // still in step
@@ -199,12 +200,12 @@ func TestTLSClientsCertificate(t *testing.T) {
 	} {
 		c := sockClient(t, s)
 		c.hello(3)
-		c.option(optStartTLS, nil)
+		c.option(wire.OptStartTLS, nil)
 		conf := good.Clone()
 		conf.Certificates = certs
 		tc := tls.Client(c.c, conf)
 		// TLS 1.3 tells the client only when it reads.
-		if _, err := tc.Write(optionBytes(optGo, goData("r0"))); err == nil {
+		if _, err := tc.Write(optionBytes(wire.OptGo, goData("r0"))); err == nil {
 			if n, err := tc.Read(make([]byte, 1)); n > 0 || err == nil {
 				t.Errorf("certificate %s: served", name)
 			}
@@ -224,7 +225,7 @@ func TestTLSHalfAHandshake(t *testing.T) {
 	for i := range list {
 		c := sockClient(t, s)
 		c.hello(3)
-		c.option(optStartTLS, nil)
+		c.option(wire.OptStartTLS, nil)
 		// A record of 16 KiB, of a handshake message that would be 16 MiB long.
 		hello := append([]byte{22, 3, 1, 0x40, 0}, 1, 0xff, 0xff, 0xff)
 		c.write(append(hello, make([]byte, 8<<10)...))
@@ -246,10 +247,10 @@ func TestTLSShutdown(t *testing.T) {
 	c := sockClient(t, s)
 	c.hello(3)
 	c.upgrade(conf)
-	c.option(optGo, goData("r0"))
+	c.option(wire.OptGo, goData("r0"))
 	payload := make([]byte, 1<<20)
 	for range 4 {
-		c.write(append(requestBytes(cmdWrite, 0, 77, 0, 1<<20), payload...))
+		c.write(append(requestBytes(wire.CmdWrite, 0, 77, 0, 1<<20), payload...))
 	}
 	for range 4 {
 		if _, errno := c.simple(); errno != 0 {
@@ -270,9 +271,9 @@ func TestTLSKillFullSocket(t *testing.T) {
 	c := sockClient(t, s)
 	c.hello(3)
 	c.upgrade(conf)
-	c.option(optGo, goData("r0"))
+	c.option(wire.OptGo, goData("r0"))
 	for i := range uint64(32) {
-		c.write(requestBytes(cmdRead, 0, i, 0, 1<<20))
+		c.write(requestBytes(wire.CmdRead, 0, i, 0, 1<<20))
 	}
 	eventually(t, "reads are in flight", func() bool { st, _ := s.ExportStats("r0"); return st.Reads >= 16 })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

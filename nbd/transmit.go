@@ -9,6 +9,7 @@ import (
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/internal/buffer"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 const (
@@ -32,12 +33,12 @@ type batch struct {
 func (c *conn) transmit() error {
 	var b batch
 	for {
-		p, err := c.rd.next(requestSize)
+		p, err := c.rd.next(wire.RequestSize)
 		if err != nil {
 			c.sendBatch(&b)
 			return c.ended(err)
 		}
-		if m := binary.BigEndian.Uint32(p); m != magicRequest {
+		if m := binary.BigEndian.Uint32(p); m != wire.MagicRequest {
 			c.sendBatch(&b)
 			return &ProtocolError{"request magic", uint64(m)}
 		}
@@ -48,7 +49,7 @@ func (c *conn) transmit() error {
 			offset: binary.BigEndian.Uint64(p[16:]),
 			length: binary.BigEndian.Uint32(p[24:]),
 		}
-		if r.typ == cmdDisc {
+		if r.typ == wire.CmdDisc {
 			c.sendBatch(&b)
 			return nil
 		}
@@ -56,7 +57,7 @@ func (c *conn) transmit() error {
 			c.sendBatch(&b)
 			return c.ended(err)
 		}
-		if c.rd.buffered() < requestSize || b.jobs >= batchJobs || b.bytes >= batchBytes {
+		if c.rd.buffered() < wire.RequestSize || b.jobs >= batchJobs || b.bytes >= batchBytes {
 			c.sendBatch(&b)
 		}
 	}
@@ -98,7 +99,7 @@ func (c *conn) request(r request, b *batch) error {
 	x := c.ses.export
 	g := x.geometry(c.ses.device)
 	errno := r.check(g, c.ses)
-	if int(r.typ) < commands {
+	if int(r.typ) < wire.Commands {
 		x.stats.requests[r.typ].Add(1)
 	}
 	n := 0
@@ -106,7 +107,7 @@ func (c *conn) request(r request, b *batch) error {
 		n = r.payload()
 	}
 	// Replies must not wait for the network.
-	if b.jobs > 0 && r.typ == cmdWrite && c.rd.buffered() < int(r.length) {
+	if b.jobs > 0 && r.typ == wire.CmdWrite && c.rd.buffered() < int(r.length) {
 		c.sendBatch(b)
 	}
 	j, stalled := c.acquire(n, b)
@@ -134,7 +135,7 @@ func (c *conn) request(r request, b *batch) error {
 // receive allocates the memory of a request, and for a write fills it. A
 // refused write's payload is skipped, so that the next header is found.
 func (c *conn) receive(j *job, r request, n int) error {
-	if r.typ == cmdWrite && j.errno != 0 {
+	if r.typ == wire.CmdWrite && j.errno != 0 {
 		if r.length > maxPayloadSkip {
 			return &ProtocolError{"write length", uint64(r.length)}
 		}
@@ -144,11 +145,11 @@ func (c *conn) receive(j *job, r request, n int) error {
 		return nil
 	}
 	j.buf = buffer.Get(n)
-	if r.typ == cmdWrite {
+	if r.typ == wire.CmdWrite {
 		c.ses.export.stats.writeBytes.Add(uint64(n))
 		return c.rd.full(j.buf.B)
 	}
-	if r.typ == cmdBlockStatus {
+	if r.typ == wire.CmdBlockStatus {
 		j.buf.B = r.extents(j.buf.B[:0], c.ses.device)
 		return nil
 	}
@@ -173,7 +174,7 @@ func (c *conn) mayExecute(r *request, stalled bool, b *batch) bool {
 // submit passes the job to the device.
 func (c *conn) submit(j *job, b *batch) {
 	j.prepare()
-	if c.rd.buffered() >= requestSize {
+	if c.rd.buffered() >= wire.RequestSize {
 		j.req.Flags |= block.More
 	}
 	start := time.Now()

@@ -10,6 +10,7 @@ import (
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/faulty"
 	"github.com/replblk/replblk/block/mem"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 const testSize = 1 << 20
@@ -33,45 +34,45 @@ func TestErrorTable(t *testing.T) {
 			length     uint32
 			want       uint32
 		}{
-			{"read", rw, cmdRead, 0, 0, 4096, 0},
-			{"read to the end", rw, cmdRead, 0, testSize - 512, 512, 0},
-			{"read at odd bytes", rw, cmdRead, 0, 513, 3, 0},
-			{"read past the end", rw, cmdRead, 0, testSize - 512, 1024, errInvalid},
-			{"read at 2^63", rw, cmdRead, 0, 1 << 63, 512, errInvalid},
-			{"read that wraps", rw, cmdRead, 0, 1<<64 - 512, 1024, errInvalid},
-			{"read of 4 GiB", rw, cmdRead, 0, 0, 1<<32 - 512, errInvalid},
-			{"read of nothing", rw, cmdRead, 0, 0, 0, 0},
-			{"write of nothing", rw, cmdWrite, 0, 0, 0, 0},
-			{"trim of nothing", rw, cmdTrim, 0, 0, 0, 0},
-			{"write", rw, cmdWrite, 0, 0, 4096, 0},
-			{"write with FUA", rw, cmdWrite, cmdFlagFUA, 0, 512, 0},
-			{"write past the end", rw, cmdWrite, 0, testSize, 512, errNoSpace},
-			{"write of half a sector", rw, cmdWrite, 0, 0, 256, errInvalid},
-			{"zeroes", rw, cmdWriteZeroes, cmdFlagNoHole, 0, 4096, 0},
-			{"zeroes past the end", rw, cmdWriteZeroes, 0, testSize - 512, 1 << 31, errNoSpace},
-			{"fast zeroes without support", rw, cmdWriteZeroes, cmdFlagFastZero, 0, 512, errNotSup},
-			{"trim", rw, cmdTrim, cmdFlagFUA, 0, 4096, 0},
-			{"trim of less than a sector", rw, cmdTrim, 0, 1, 510, 0},
-			{"trim past the end", rw, cmdTrim, 0, testSize, 512, errInvalid},
-			{"cache", rw, cmdCache, 0, 0, 4096, 0},
-			{"cache past the end", rw, cmdCache, 0, testSize, 4096, errInvalid},
-			{"flush", rw, cmdFlush, 0, 0, 0, 0},
-			{"flush with FUA", rw, cmdFlush, cmdFlagFUA, 0, 0, 0},
-			{"flush with length", rw, cmdFlush, 0, 0, 512, errInvalid},
-			{"read with FUA", rw, cmdRead, cmdFlagFUA, 0, 512, 0},
-			{"unknown command", rw, 33, 0, 0, 512, errInvalid},
-			{"resize", rw, 8, 0, 0, 512, errInvalid},
-			{"unknown flag", rw, cmdRead, 0x100, 0, 512, errInvalid},
-			{"DF without structured replies", rw, cmdRead, cmdFlagDF, 0, 512, errInvalid},
-			{"block status without context", rw, cmdBlockStatus, 0, 0, 512, errInvalid},
-			{"read, read-only", ro, cmdRead, 0, 0, 512, 0},
-			{"write, read-only", ro, cmdWrite, 0, 0, 512, errPerm},
-			{"zeroes, read-only", ro, cmdWriteZeroes, 0, 0, 512, errPerm},
-			{"trim, read-only", ro, cmdTrim, 0, 0, 512, errPerm},
-			{"flush, read-only", ro, cmdFlush, 0, 0, 0, 0},
+			{"read", rw, wire.CmdRead, 0, 0, 4096, 0},
+			{"read to the end", rw, wire.CmdRead, 0, testSize - 512, 512, 0},
+			{"read at odd bytes", rw, wire.CmdRead, 0, 513, 3, 0},
+			{"read past the end", rw, wire.CmdRead, 0, testSize - 512, 1024, wire.EINVAL},
+			{"read at 2^63", rw, wire.CmdRead, 0, 1 << 63, 512, wire.EINVAL},
+			{"read that wraps", rw, wire.CmdRead, 0, 1<<64 - 512, 1024, wire.EINVAL},
+			{"read of 4 GiB", rw, wire.CmdRead, 0, 0, 1<<32 - 512, wire.EINVAL},
+			{"read of nothing", rw, wire.CmdRead, 0, 0, 0, 0},
+			{"write of nothing", rw, wire.CmdWrite, 0, 0, 0, 0},
+			{"trim of nothing", rw, wire.CmdTrim, 0, 0, 0, 0},
+			{"write", rw, wire.CmdWrite, 0, 0, 4096, 0},
+			{"write with FUA", rw, wire.CmdWrite, wire.CmdFlagFUA, 0, 512, 0},
+			{"write past the end", rw, wire.CmdWrite, 0, testSize, 512, wire.ENOSPC},
+			{"write of half a sector", rw, wire.CmdWrite, 0, 0, 256, wire.EINVAL},
+			{"zeroes", rw, wire.CmdWriteZeroes, wire.CmdFlagNoHole, 0, 4096, 0},
+			{"zeroes past the end", rw, wire.CmdWriteZeroes, 0, testSize - 512, 1 << 31, wire.ENOSPC},
+			{"fast zeroes without support", rw, wire.CmdWriteZeroes, wire.CmdFlagFastZero, 0, 512, wire.ENOTSUP},
+			{"trim", rw, wire.CmdTrim, wire.CmdFlagFUA, 0, 4096, 0},
+			{"trim of less than a sector", rw, wire.CmdTrim, 0, 1, 510, 0},
+			{"trim past the end", rw, wire.CmdTrim, 0, testSize, 512, wire.EINVAL},
+			{"cache", rw, wire.CmdCache, 0, 0, 4096, 0},
+			{"cache past the end", rw, wire.CmdCache, 0, testSize, 4096, wire.EINVAL},
+			{"flush", rw, wire.CmdFlush, 0, 0, 0, 0},
+			{"flush with FUA", rw, wire.CmdFlush, wire.CmdFlagFUA, 0, 0, 0},
+			{"flush with length", rw, wire.CmdFlush, 0, 0, 512, wire.EINVAL},
+			{"read with FUA", rw, wire.CmdRead, wire.CmdFlagFUA, 0, 512, 0},
+			{"unknown command", rw, 33, 0, 0, 512, wire.EINVAL},
+			{"resize", rw, 8, 0, 0, 512, wire.EINVAL},
+			{"unknown flag", rw, wire.CmdRead, 0x100, 0, 512, wire.EINVAL},
+			{"DF without structured replies", rw, wire.CmdRead, wire.CmdFlagDF, 0, 512, wire.EINVAL},
+			{"block status without context", rw, wire.CmdBlockStatus, 0, 0, 512, wire.EINVAL},
+			{"read, read-only", ro, wire.CmdRead, 0, 0, 512, 0},
+			{"write, read-only", ro, wire.CmdWrite, 0, 0, 512, wire.EPERM},
+			{"zeroes, read-only", ro, wire.CmdWriteZeroes, 0, 0, 512, wire.EPERM},
+			{"trim, read-only", ro, wire.CmdTrim, 0, 0, 512, wire.EPERM},
+			{"flush, read-only", ro, wire.CmdFlush, 0, 0, 0, 0},
 		} {
 			var data []byte
-			if r.typ == cmdWrite {
+			if r.typ == wire.CmdWrite {
 				data = payload(1, int(r.length))
 			}
 			if _, errno := r.c.do(r.typ, r.flags, r.offset, r.length, data); errno != r.want {
@@ -86,15 +87,15 @@ func TestDeviceErrorsAreMapped(t *testing.T) {
 	c := sockClient(t, serverOf(t, Export{Device: f}))
 	c.enter("", false)
 	for errno, want := range map[syscall.Errno]uint32{
-		syscall.EIO: errIO, syscall.ENOSPC: errNoSpace, syscall.EDQUOT: errNoSpace, syscall.EFBIG: errNoSpace, syscall.EROFS: errPerm,
-		syscall.EPERM: errPerm, syscall.EACCES: errPerm, syscall.EINVAL: errInvalid, syscall.ENOMEM: errIO, syscall.ESHUTDOWN: errIO,
-		syscall.ETIMEDOUT: errIO,
+		syscall.EIO: wire.EIO, syscall.ENOSPC: wire.ENOSPC, syscall.EDQUOT: wire.ENOSPC, syscall.EFBIG: wire.ENOSPC, syscall.EROFS: wire.EPERM,
+		syscall.EPERM: wire.EPERM, syscall.EACCES: wire.EPERM, syscall.EINVAL: wire.EINVAL, syscall.ENOMEM: wire.EIO, syscall.ESHUTDOWN: wire.EIO,
+		syscall.ETIMEDOUT: wire.EIO,
 	} {
 		f.Set(faulty.Rule{Err: errno})
-		if _, got := c.do(cmdRead, 0, 0, 512, nil); got != want {
+		if _, got := c.do(wire.CmdRead, 0, 0, 512, nil); got != want {
 			t.Errorf("read with %v: %d, want %d", errno, got, want)
 		}
-		if _, got := c.do(cmdFlush, 0, 0, 0, nil); got != want {
+		if _, got := c.do(wire.CmdFlush, 0, 0, 0, nil); got != want {
 			t.Errorf("flush with %v: %d, want %d", errno, got, want)
 		}
 	}
@@ -107,10 +108,10 @@ func TestReadWhatWasWritten(t *testing.T) {
 			c := connect(t, serverOf(t, Export{Device: d}))
 			c.enter("", false)
 			for i, n := range []int{512, 4096, 65536, 256 << 10, 1 << 20, 33 << 20} {
-				if _, errno := c.do(cmdWrite, 0, 512, uint32(n), payload(byte(i+1), n)); errno != 0 {
+				if _, errno := c.do(wire.CmdWrite, 0, 512, uint32(n), payload(byte(i+1), n)); errno != 0 {
 					t.Fatalf("write of %d: %d", n, errno)
 				}
-				got, errno := c.do(cmdRead, 0, 0, uint32(n+1024), nil)
+				got, errno := c.do(wire.CmdRead, 0, 0, uint32(n+1024), nil)
 				want := append(make([]byte, 512), payload(byte(i+1), n)...)
 				if errno != 0 || !bytes.Equal(got[:n+512], want) || got[n+512] != 0 {
 					t.Fatalf("read of %d: %d", n, errno)
@@ -127,21 +128,21 @@ func TestStructuredReplies(t *testing.T) {
 	if err := block.WriteAt(f, payload(9, 512), 1); err != nil {
 		t.Fatal(err)
 	}
-	c.write(requestBytes(cmdRead, cmdFlagDF, 1, 512, 512))
+	c.write(requestBytes(wire.CmdRead, wire.CmdFlagDF, 1, 512, 512))
 	typ, cookie, body := c.chunk()
-	if typ != chunkOffsetData || cookie != 1 || binary.BigEndian.Uint64(body) != 512 || !bytes.Equal(body[8:], payload(9, 512)) {
+	if typ != wire.ChunkOffsetData || cookie != 1 || binary.BigEndian.Uint64(body) != 512 || !bytes.Equal(body[8:], payload(9, 512)) {
 		t.Errorf("read: chunk %d, cookie %d, %x", typ, cookie, body)
 	}
-	c.write(requestBytes(cmdRead, 0, 2, 0, 0))
+	c.write(requestBytes(wire.CmdRead, 0, 2, 0, 0))
 	if typ, cookie, body := c.chunk(); typ != 0 || cookie != 2 || len(body) != 0 {
 		t.Errorf("empty read: chunk %d, cookie %d, %x", typ, cookie, body)
 	}
 	f.Set(faulty.Rule{Err: syscall.EIO})
-	c.write(requestBytes(cmdRead, 0, 3, 0, 512))
-	if typ, cookie, body := c.chunk(); typ != chunkError || cookie != 3 || !bytes.Equal(body, []byte{0, 0, 0, errIO, 0, 0}) {
+	c.write(requestBytes(wire.CmdRead, 0, 3, 0, 512))
+	if typ, cookie, body := c.chunk(); typ != wire.ChunkError || cookie != 3 || !bytes.Equal(body, []byte{0, 0, 0, wire.EIO, 0, 0}) {
 		t.Errorf("failed read: chunk %d, cookie %d, %x", typ, cookie, body)
 	}
-	if _, errno := c.do(cmdFlush, 0, 0, 0, nil); errno != errIO {
+	if _, errno := c.do(wire.CmdFlush, 0, 0, 0, nil); errno != wire.EIO {
 		t.Errorf("flush: %d", errno)
 	}
 }
@@ -154,7 +155,7 @@ func TestPipelinedRequestsAreAllAnswered(t *testing.T) {
 	go func() {
 		var p []byte
 		for i := range uint64(n) {
-			p = append(p, requestBytes(cmdWrite, 0, i, i%1024*512, 512)...)
+			p = append(p, requestBytes(wire.CmdWrite, 0, i, i%1024*512, 512)...)
 			p = append(p, payload(byte(i), 512)...)
 		}
 		for len(p) > 0 { // in pieces that respect nothing
@@ -186,7 +187,7 @@ func TestMoreHint(t *testing.T) {
 	d := watch{mem.NewVolatile(64), func(r *block.Request) { flags <- r.Flags }}
 	c := sockClient(t, serverOf(t, Export{Device: d}))
 	c.enter("", false)
-	p := requestBytes(cmdRead, 0, 1, 0, 512)
+	p := requestBytes(wire.CmdRead, 0, 1, 0, 512)
 	c.write(bytes.Join([][]byte{p, p, p}, nil))
 	for range 3 {
 		c.simple()
@@ -211,7 +212,7 @@ func TestHalfReceivedWriteIsNotExecuted(t *testing.T) {
 	d := mem.NewVolatile(testSize / 512)
 	c := sockClient(t, serverOf(t, Export{Device: d}))
 	c.enter("", false)
-	c.write(append(requestBytes(cmdWrite, 0, 1, 0, 8192), payload(1, 8191)...))
+	c.write(append(requestBytes(wire.CmdWrite, 0, 1, 0, 8192), payload(1, 8191)...))
 	c.c.(*net.UnixConn).CloseWrite()
 	c.dropped()
 	if !bytes.Equal(d.Contents(), make([]byte, testSize)) {
@@ -223,7 +224,7 @@ func TestBadMagicDrops(t *testing.T) {
 	s := serverOf(t, Export{Device: mem.NewVolatile(64)})
 	c := sockClient(t, s)
 	c.enter("", false)
-	c.write(append(requestBytes(cmdRead, 0, 1, 0, 512), make([]byte, requestSize)...))
+	c.write(append(requestBytes(wire.CmdRead, 0, 1, 0, 512), make([]byte, wire.RequestSize)...))
 	c.simple()
 	c.read(512)
 	c.dropped()
@@ -233,7 +234,7 @@ func TestBadMagicDrops(t *testing.T) {
 func TestHugeRefusedWriteDrops(t *testing.T) {
 	c := sockClient(t, serverOf(t, Export{Device: mem.NewVolatile(64)}))
 	c.enter("", false)
-	c.write(requestBytes(cmdWrite, 0, 1, 0, 1<<31))
+	c.write(requestBytes(wire.CmdWrite, 0, 1, 0, 1<<31))
 	c.dropped()
 }
 
@@ -242,10 +243,10 @@ func TestDiscAnswersEverythingFirst(t *testing.T) {
 	c := sockClient(t, serverOf(t, Export{Device: f}))
 	c.enter("", false)
 	for i := range uint64(64) {
-		c.write(requestBytes(cmdFlush, 0, i, 0, 0))
+		c.write(requestBytes(wire.CmdFlush, 0, i, 0, 0))
 	}
-	c.write(requestBytes(cmdDisc, 0, 99, 0, 0))
-	c.write(requestBytes(cmdFlush, 0, 100, 0, 0)) // must be ignored
+	c.write(requestBytes(wire.CmdDisc, 0, 99, 0, 0))
+	c.write(requestBytes(wire.CmdFlush, 0, 100, 0, 0)) // must be ignored
 	eventually(t, "all submitted", func() bool { return f.Held() == 64 })
 	f.Release()
 	for i := range uint64(64) {
@@ -261,7 +262,7 @@ func TestInFlightIsBounded(t *testing.T) {
 	c := sockClient(t, serverOf(t, Export{Device: f}))
 	c.enter("", false)
 	for i := range uint64(2 * maxInflight) {
-		c.write(requestBytes(cmdRead, 0, i, 0, 512))
+		c.write(requestBytes(wire.CmdRead, 0, i, 0, 512))
 	}
 	eventually(t, "limit reached", func() bool { return f.Held() == maxInflight })
 	f.Set()
@@ -279,12 +280,12 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	deaf := sockClient(t, s)
 	deaf.enter("", false)
 	for i := range uint64(64) {
-		deaf.write(requestBytes(cmdRead, 0, i, 0, 1<<20))
+		deaf.write(requestBytes(wire.CmdRead, 0, i, 0, 1<<20))
 	}
 	c := sockClient(t, s)
 	c.enter("", false)
 	for range 100 {
-		if _, errno := c.do(cmdWrite, 0, 0, 4096, payload(1, 4096)); errno != 0 {
+		if _, errno := c.do(wire.CmdWrite, 0, 0, 4096, payload(1, 4096)); errno != 0 {
 			t.Fatal(errno)
 		}
 	}
@@ -304,11 +305,11 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 		request []byte
 		reply   int
 	}{
-		{"read", requestBytes(cmdRead, 0, 1, 0, 4096), simpleSize + 4096},
-		{"write", append(requestBytes(cmdWrite, 0, 1, 0, 4096), payload(1, 4096)...), simpleSize},
-		{"large write", append(requestBytes(cmdWrite, 0, 1, 0, 1<<20), payload(1, 1<<20)...), simpleSize},
-		{"flush", requestBytes(cmdFlush, 0, 1, 0, 0), simpleSize},
-		{"refused", requestBytes(cmdRead, 0, 1, 1<<62, 1), simpleSize},
+		{"read", requestBytes(wire.CmdRead, 0, 1, 0, 4096), wire.SimpleReplySize + 4096},
+		{"write", append(requestBytes(wire.CmdWrite, 0, 1, 0, 4096), payload(1, 4096)...), wire.SimpleReplySize},
+		{"large write", append(requestBytes(wire.CmdWrite, 0, 1, 0, 1<<20), payload(1, 1<<20)...), wire.SimpleReplySize},
+		{"flush", requestBytes(wire.CmdFlush, 0, 1, 0, 0), wire.SimpleReplySize},
+		{"refused", requestBytes(wire.CmdRead, 0, 1, 1<<62, 1), wire.SimpleReplySize},
 	} {
 		reply := make([]byte, r.reply)
 		exchange := func() {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/replblk/replblk/block"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 const (
@@ -40,7 +41,7 @@ type Device struct {
 	geometry block.Geometry
 
 	writing sync.Mutex // one request at a time onto the socket
-	head    [requestSize]byte
+	head    [wire.RequestSize]byte
 	vectors [2][]byte
 
 	mu    sync.Mutex
@@ -72,9 +73,9 @@ func Open(ctx context.Context, uri string, readOnly bool) (*Device, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	e, err := negotiate(conn, where.Export)
+	e, err := wire.Negotiate(conn, where.Export)
 	if err == nil {
-		err = e.usable(readOnly)
+		err = usable(e, readOnly)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -87,10 +88,10 @@ func Open(ctx context.Context, uri string, readOnly bool) (*Device, error) {
 	return newDevice(conn, e, readOnly), nil
 }
 
-func newDevice(conn net.Conn, e export, readOnly bool) *Device {
-	d := &Device{conn: conn, flags: e.flags, lost: make(chan struct{}), geometry: block.Geometry{
-		Sectors: e.size / block.SectorSize, LogicalBlock: block.SectorSize, PhysicalBlock: max(4096, e.preferred),
-		Discard: e.flags&flagTrim != 0, ReadOnly: readOnly || e.flags&flagReadOnly != 0, Rotational: e.flags&flagRotational != 0,
+func newDevice(conn net.Conn, e wire.Export, readOnly bool) *Device {
+	d := &Device{conn: conn, flags: e.Flags, lost: make(chan struct{}), geometry: block.Geometry{
+		Sectors: e.Size / block.SectorSize, LogicalBlock: block.SectorSize, PhysicalBlock: max(4096, e.Preferred),
+		Discard: e.Flags&wire.FlagTrim != 0, ReadOnly: readOnly || e.Flags&wire.FlagReadOnly != 0, Rotational: e.Flags&wire.FlagRotational != 0,
 	}}
 	d.room.L = &d.mu
 	for i := range uint32(maxInflight) {
@@ -142,24 +143,24 @@ func (d *Device) Submit(r *block.Request) {
 // do: a server without FLUSH has everything durable that it has acknowledged, and
 // a discard is a wish.
 func (d *Device) command(r *block.Request) (cmd, flags uint16, ok bool) {
-	if r.Flags&block.FUA != 0 && d.flags&flagFUA != 0 {
-		flags |= cmdFlagFUA
+	if r.Flags&block.FUA != 0 && d.flags&wire.FlagFUA != 0 {
+		flags |= wire.CmdFlagFUA
 	}
 	switch r.Op {
 	case block.Read:
-		return cmdRead, 0, r.Sectors > 0
+		return wire.CmdRead, 0, r.Sectors > 0
 	case block.Write:
-		return cmdWrite, flags, r.Sectors > 0
+		return wire.CmdWrite, flags, r.Sectors > 0
 	case block.Discard:
-		return cmdTrim, flags, r.Sectors > 0 && d.flags&flagTrim != 0
+		return wire.CmdTrim, flags, r.Sectors > 0 && d.flags&wire.FlagTrim != 0
 	case block.WriteZeroes:
 		// A server that does not have it says so, and the submitter hears it.
 		if r.Flags&block.NoHole != 0 {
-			flags |= cmdFlagNoHole
+			flags |= wire.CmdFlagNoHole
 		}
-		return cmdWriteZeroes, flags, r.Sectors > 0
+		return wire.CmdWriteZeroes, flags, r.Sectors > 0
 	default:
-		return cmdFlush, 0, d.flags&flagFlush != 0
+		return wire.CmdFlush, 0, d.flags&wire.FlagFlush != 0
 	}
 }
 
@@ -201,14 +202,9 @@ func (d *Device) send(r *block.Request, cmd, flags uint16, cookie uint64) error 
 	d.writing.Lock()
 	defer d.writing.Unlock()
 	p := d.head[:]
-	binary.BigEndian.PutUint32(p, magicRequest)
-	binary.BigEndian.PutUint16(p[4:], flags)
-	binary.BigEndian.PutUint16(p[6:], cmd)
-	binary.BigEndian.PutUint64(p[8:], cookie)
-	binary.BigEndian.PutUint64(p[16:], r.Sector*block.SectorSize)
-	binary.BigEndian.PutUint32(p[24:], r.Sectors*block.SectorSize)
+	wire.Request{Flags: flags, Type: cmd, Cookie: cookie, Offset: r.Sector * block.SectorSize, Length: r.Sectors * block.SectorSize}.Put(p)
 	d.vectors = [2][]byte{p, nil}
-	if cmd == cmdWrite {
+	if cmd == wire.CmdWrite {
 		d.vectors[1] = r.Data
 	}
 	bufs := net.Buffers(d.vectors[:])
@@ -229,12 +225,12 @@ func (d *Device) receive() {
 
 // reply reads one reply and completes its request.
 func (d *Device) reply(rd *bufio.Reader) error {
-	var p [replySize]byte
+	var p [wire.SimpleReplySize]byte
 	if _, err := io.ReadFull(rd, p[:]); err != nil {
 		return err
 	}
 	cookie, code := binary.BigEndian.Uint64(p[8:]), binary.BigEndian.Uint32(p[4:])
-	if m := binary.BigEndian.Uint32(p[:]); m != magicReply {
+	if m := binary.BigEndian.Uint32(p[:]); m != wire.MagicSimpleReply {
 		return fmt.Errorf("reply with magic 0x%x", m)
 	}
 	r := d.leave(cookie) // from here on nobody else completes it
@@ -251,7 +247,7 @@ func (d *Device) reply(rd *bufio.Reader) error {
 		r.Complete(r.Fail(errno(code)))
 		return nil
 	}
-	if r.Flags&block.FUA != 0 && r.Op.Modifies() && d.flags&(flagFUA|flagFlush) == flagFlush {
+	if r.Flags&block.FUA != 0 && r.Op.Modifies() && d.flags&(wire.FlagFUA|wire.FlagFlush) == wire.FlagFlush {
 		d.flushAfter(r)
 		return nil
 	}
@@ -299,9 +295,8 @@ func (d *Device) fail(err error) {
 func (d *Device) Close() error {
 	d.writing.Lock()
 	_ = d.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	p := make([]byte, requestSize)
-	binary.BigEndian.PutUint32(p, magicRequest)
-	binary.BigEndian.PutUint16(p[6:], cmdDisc)
+	p := make([]byte, wire.RequestSize)
+	wire.Request{Type: wire.CmdDisc}.Put(p)
 	_, err := d.conn.Write(p)
 	d.writing.Unlock()
 	d.fail(net.ErrClosed)

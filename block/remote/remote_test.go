@@ -18,6 +18,7 @@ import (
 	"github.com/replblk/replblk/block/faulty"
 	"github.com/replblk/replblk/block/mem"
 	"github.com/replblk/replblk/nbd"
+	"github.com/replblk/replblk/nbd/wire"
 )
 
 const patience = time.Minute
@@ -207,15 +208,15 @@ func hostile(t *testing.T, talk func(c net.Conn)) string {
 const hello = "NBDMAGICIHAVEOPT\x00\x03"
 
 func optReply(typ uint32, data string) string {
-	p := binary.BigEndian.AppendUint64(nil, magicOptionReply)
-	p = binary.BigEndian.AppendUint32(p, optGo)
+	p := binary.BigEndian.AppendUint64(nil, wire.MagicOptionReply)
+	p = binary.BigEndian.AppendUint32(p, wire.OptGo)
 	p = binary.BigEndian.AppendUint32(p, typ)
 	p = binary.BigEndian.AppendUint32(p, uint32(len(data)))
 	return string(p) + data
 }
 
 func exportInfo(size uint64, flags uint16) string {
-	p := binary.BigEndian.AppendUint16(nil, infoExport)
+	p := binary.BigEndian.AppendUint16(nil, wire.InfoExport)
 	return string(binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(p, size), flags))
 }
 
@@ -224,14 +225,14 @@ func TestHostileHandshake(t *testing.T) {
 		"silence":         "",
 		"garbage":         "GET / HTTP/1.0\r\n\r\n\r\n",
 		"old style":       "NBDMAGICIHAVEOPT\x00\x00",
-		"no size":         hello + optReply(repAck, ""),
-		"TLS":             hello + optReply(repErrTLSReqd, ""),
-		"refusal":         hello + optReply(repError+6, "no"),
-		"huge reply":      hello + optReply(repInfo, "")[:16] + "\xff\xff\xff\xff",
-		"blocks of 4096":  hello + optReply(repInfo, exportInfo(4096, 1)) + optReply(repInfo, "\x00\x03\x00\x00\x10\x00\x00\x00\x10\x00\x01\x00\x00\x00") + optReply(repAck, ""),
-		"nothing in it":   hello + optReply(repInfo, exportInfo(0, 1)) + optReply(repAck, ""),
-		"half an answer":  hello + optReply(repInfo, exportInfo(4096, 1))[:25],
-		"too short infos": hello + optReply(repInfo, "\x00") + optReply(repInfo, "") + optReply(repAck, ""),
+		"no size":         hello + optReply(wire.RepAck, ""),
+		"TLS":             hello + optReply(wire.RepErrTLSReqd, ""),
+		"refusal":         hello + optReply(wire.RepError+6, "no"),
+		"huge reply":      hello + optReply(wire.RepInfo, "")[:16] + "\xff\xff\xff\xff",
+		"blocks of 4096":  hello + optReply(wire.RepInfo, exportInfo(4096, 1)) + optReply(wire.RepInfo, "\x00\x03\x00\x00\x10\x00\x00\x00\x10\x00\x01\x00\x00\x00") + optReply(wire.RepAck, ""),
+		"nothing in it":   hello + optReply(wire.RepInfo, exportInfo(0, 1)) + optReply(wire.RepAck, ""),
+		"half an answer":  hello + optReply(wire.RepInfo, exportInfo(4096, 1))[:25],
+		"too short infos": hello + optReply(wire.RepInfo, "\x00") + optReply(wire.RepInfo, "") + optReply(wire.RepAck, ""),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		if _, err := Open(ctx, hostile(t, func(c net.Conn) { _, _ = io.WriteString(c, text) }), false); err == nil {
@@ -251,14 +252,14 @@ func TestHostileReplies(t *testing.T) {
 	good := uint64(1)<<32 | maxInflight - 1 // the first request
 	for name, text := range map[string]string{
 		"wrong magic":   reply(1, 0, good),
-		"wrong cookie":  reply(magicReply, 0, good+1),
-		"an old cookie": reply(magicReply, 0, good+1<<32),
-		"short data":    reply(magicReply, 0, good) + "data",
-		"twice":         reply(magicReply, 5, good) + reply(magicReply, 5, good),
+		"wrong cookie":  reply(wire.MagicSimpleReply, 0, good+1),
+		"an old cookie": reply(wire.MagicSimpleReply, 0, good+1<<32),
+		"short data":    reply(wire.MagicSimpleReply, 0, good) + "data",
+		"twice":         reply(wire.MagicSimpleReply, 5, good) + reply(wire.MagicSimpleReply, 5, good),
 	} {
 		d := open(t, hostile(t, func(c net.Conn) {
-			_, _ = io.WriteString(c, hello+optReply(repInfo, exportInfo(4096, 1))+optReply(repAck, ""))
-			_, _ = io.CopyN(io.Discard, c, 4+16+4+1+2+2+requestSize)
+			_, _ = io.WriteString(c, hello+optReply(wire.RepInfo, exportInfo(4096, 1))+optReply(wire.RepAck, ""))
+			_, _ = io.CopyN(io.Discard, c, 4+16+4+1+2+2+wire.RequestSize)
 			_, _ = io.WriteString(c, text)
 			_ = c.(*net.UnixConn).CloseWrite()
 		}))
@@ -277,25 +278,25 @@ func TestHostileReplies(t *testing.T) {
 func TestFUAWithoutFUA(t *testing.T) {
 	commands := make(chan uint16, 8)
 	d := open(t, hostile(t, func(c net.Conn) {
-		_, _ = io.WriteString(c, hello+optReply(repInfo, exportInfo(4096, 1|flagFlush))+optReply(repAck, ""))
+		_, _ = io.WriteString(c, hello+optReply(wire.RepInfo, exportInfo(4096, 1|wire.FlagFlush))+optReply(wire.RepAck, ""))
 		_, _ = io.CopyN(io.Discard, c, 4+16+4+1+2+2)
 		for {
-			var p [requestSize]byte
+			var p [wire.RequestSize]byte
 			if _, err := io.ReadFull(c, p[:]); err != nil {
 				return
 			}
 			cmd := binary.BigEndian.Uint16(p[6:])
-			if cmd == cmdWrite {
+			if cmd == wire.CmdWrite {
 				_, _ = io.CopyN(io.Discard, c, 512)
 			}
 			commands <- cmd
-			_, _ = c.Write(append(binary.BigEndian.AppendUint32(nil, magicReply), append([]byte{0, 0, 0, 0}, p[8:16]...)...))
+			_, _ = c.Write(append(binary.BigEndian.AppendUint32(nil, wire.MagicSimpleReply), append([]byte{0, 0, 0, 0}, p[8:16]...)...))
 		}
 	}))
 	if err := block.Do(d, &block.Request{Op: block.Write, Flags: block.FUA, Sectors: 1, Data: make([]byte, 512)}); err != nil {
 		t.Fatal(err)
 	}
-	if a, b := <-commands, <-commands; a != cmdWrite || b != cmdFlush {
+	if a, b := <-commands, <-commands; a != wire.CmdWrite || b != wire.CmdFlush {
 		t.Errorf("commands %d, %d", a, b)
 	}
 	if err := block.Do(d, &block.Request{Op: block.Discard, Sectors: 1}); err != nil || len(commands) != 0 {
