@@ -119,16 +119,22 @@ func (v *volume) mustWait(q *ioReq, n int) bool {
 	return false
 }
 
-// retryWaiting starts writes whose range has become free.
+// retryWaiting starts writes whose range has become free, and reads that need not wait any more.
 func (v *volume) retryWaiting() {
 	for i := 0; i < len(v.waiting); {
 		id := v.waiting[i]
-		if v.mustWait(&v.r.ios.list[id], i) {
+		q := &v.r.ios.list[id]
+		read := q.op == OpRead
+		if read && v.readWaits(q) || !read && v.mustWait(q, i) {
 			i++
 			continue
 		}
 		v.waiting = append(v.waiting[:i], v.waiting[i+1:]...)
-		v.r.logStart(id)
+		if read {
+			v.r.startRead(id)
+		} else {
+			v.r.logStart(id)
+		}
 	}
 }
 
@@ -242,41 +248,6 @@ func (r *Resource) startFlush(id ioID) {
 	}
 	if !q.localPending && !q.netPending {
 		r.advance(id)
-	}
-}
-
-// startRead serves a read from the own disk if that is good, else from the peer's
-// (spec 6.5).
-func (r *Resource) startRead(id ioID) {
-	q := &r.ios.list[id]
-	v := q.vol
-	q.stage = stageActive
-	remote := v.peerServes()
-	switch {
-	case v.readsHere(q, remote):
-		q.localPending = true
-		v.diskIO(ioFor(classRequest, uint32(id)), q)
-	case remote && q.size > r.conn.maxRequest:
-		r.recut(id)
-	case remote:
-		q.netPending, q.remoteRead = true, true
-		v.sendBlockRequest(wire.CmdDataRequest, wire.BlockRequest{Sector: q.sector, BlockID: r.ios.blockID(id), Size: q.size}, nil)
-	default:
-		r.advance(id)
-	}
-}
-
-// readsHere says whether the own disk serves a read. The target of a resync reads what is
-// being written where its other reads go, to the peer: it must not see the new
-// contents there and then the old ones here, not even right after the resync.
-func (v *volume) readsHere(q *ioReq, remote bool) bool {
-	switch {
-	case v.localReadable():
-		return !remote || !overlapping(v.mixed, q.sector, q.end())
-	case v.inSync(q.sector, q.sectors()):
-		return !remote || !overlapping(v.active, q.sector, q.end())
-	default:
-		return false
 	}
 }
 
