@@ -260,7 +260,7 @@ func (v *volume) abandonDisk() {
 	d.failed = true
 	for i := range v.r.ios.list {
 		if q := &v.r.ios.list[i]; q.vol == v {
-			q.logged = false
+			q.logged, q.tried = false, false
 			q.notLocal()
 		}
 	}

@@ -217,7 +217,7 @@ func (r *Resource) submit(id ioID) {
 // diskIO emits the local part of a request.
 func (v *volume) diskIO(io IOID, q *ioReq) {
 	v.disk.inflight++
-	q.begun = v.r.ticks
+	q.begun, q.tried = v.r.ticks, true
 	e := v.r.fx.add(FxDisk)
 	e.Vol, e.IO, e.Op, e.Sector, e.Size = v.num, io, q.op, q.sector, q.size
 	e.FUA, e.NoHole = q.fua, q.noHole
@@ -310,11 +310,11 @@ func (r *Resource) advance(id ioID) {
 		if q.vol.frozen > 0 || q.vol.st.Suspended() && (!q.localOK || !q.netOK || !q.good()) {
 			q.stage = stageHeld
 			q.vol.done = append(q.vol.done, id)
-		} else if !r.cfg.SuspendOnNoData || q.netOK || !q.vol.peerServes() || !r.startOver(id) {
+		} else if !r.cfg.SuspendOnNoData || !q.vol.mayServe(q) || !r.startOver(id) {
 			r.answer(id)
 		}
 	}
-	if q.stage == stageDone && !q.inEpoch {
+	if q = &r.ios.list[id]; q.stage == stageDone && !q.inEpoch {
 		r.forget(id)
 	}
 }
@@ -428,13 +428,23 @@ func (v *volume) releaseDone() {
 	}
 }
 
+// mayServe says whether a copy counts that has not been asked for a request, or has lost it with
+// the disk that it was on.
+func (v *volume) mayServe(q *ioReq) bool {
+	return v.peerServes() && !q.netOK || v.localReadable() && !q.tried
+}
+
 // startOver takes a request up again that no copy which counts has when I/O goes on after it
-// was suspended: nobody has been told yet, and there may be a copy to serve it now.
+// was suspended: nobody has been told yet, and there may be a copy to serve it now. The peer may
+// still have to confirm the epoch in which it was sent: then its slot stays for that, and it gets another.
 func (r *Resource) startOver(id ioID) bool {
-	q := &r.ios.list[id]
-	if q.good() || q.inEpoch {
+	if r.ios.list[id].good() {
 		return false
 	}
+	if r.ios.list[id].inEpoch {
+		id = r.ios.again(id)
+	}
+	q := &r.ios.list[id]
 	if q.logged {
 		q.vol.alRelease(q.sector, q.sectors())
 	}

@@ -190,3 +190,54 @@ func TestNoDataWaitsForTheVerdict(t *testing.T) {
 	}
 	p.equal(t)
 }
+
+// A write waits as well that its peer has done and that nobody can count: the peer was declared
+// invalid, and the disk here failed and was attached again. When that is found to be the good one the
+// write is done once more, whether the peer has acknowledged it before or after (simulator, seed
+// 103633), and though it has not confirmed the epoch yet.
+func TestNoDataDoesAgainWhatCountsNowhere(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		p := newPair(noDataConfig(), noDataConfig())
+		a, b := establish(t, p)
+		b.asleep = true
+		w := a.request(OpWrite, 8, 4096, 5)
+		a.alone()
+		b.inbox = append([]Event{{Kind: EvAdmin, Admin: &Admin{Kind: AdminInvalidate, Token: 99}}}, b.inbox...)
+		b.next()
+		p.settle()
+		if s := a.r.State(0); s.Conn != state.SyncSource {
+			t.Fatalf("a is %v\n%s", s, p.take())
+		}
+		a.admin(Admin{Kind: AdminDetach, Force: true})
+		p.settle()
+		var barrier []Event
+		if early {
+			for b.next() {
+			}
+			isBarrier := func(ev Event) bool { return ev.Cmd == wire.CmdBarrierAck }
+			i := slices.IndexFunc(a.inbox, isBarrier)
+			barrier, a.inbox = a.inbox[i:i+1:i+1], slices.Delete(slices.Clone(a.inbox), i, i+1)
+			p.settle()
+		}
+		if s := a.r.State(0); s.Disk != state.Diskless || !s.SuspNod || a.r.ios.list[0].netOK != early {
+			t.Fatalf("a is %v\n%s", s, p.take())
+		}
+		a.attach()
+		p.settle()
+		b.asleep = false
+		p.settle()
+		if o, ok := a.outcome[w]; ok && o != OK {
+			t.Fatalf("a is %v, the write is answered %v\n%s", a.r.State(0), o, p.take())
+		}
+		a.inbox = append(a.inbox, barrier...)
+		p.tick(60)
+		p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+		if o, ok := a.outcome[w]; !ok || o != OK || a.data[8] != 5 {
+			t.Fatalf("write %v %v, a has %d\n%s", ok, o, a.data[8], p.take())
+		}
+		p.equal(t)
+		if n := a.r.ios.inUse(); n != 0 {
+			t.Fatalf("%d requests are in the table", n)
+		}
+	}
+}

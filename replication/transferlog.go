@@ -46,6 +46,7 @@ type ioReq struct {
 	localPending bool // the own disk has not answered yet
 	localOK      bool // it has done it, and not failed since
 	localSpace   bool // the local write failed for lack of space
+	tried        bool // the own disk that is in service has been asked
 	netPending   bool // the peer has not answered yet
 	netOK        bool // it has done it, or answered the read
 	awaited      bool // the peer's P_WRITE_ACK counts, whatever the protocol
@@ -85,6 +86,17 @@ func (t *ioTable) alloc() ioID {
 	}
 	t.list = append(t.list, ioReq{})
 	return ioID(len(t.list) - 1)
+}
+
+// again gives a request that was sent a slot in which to begin anew. The old one stays in its epoch,
+// and nobody waits for its answer.
+func (t *ioTable) again(old ioID) ioID {
+	id := t.alloc()
+	o, q := &t.list[old], &t.list[id]
+	*q = ioReq{gen: q.gen, vol: o.vol, req: o.req, part: o.part, from: o.from, op: o.op, sector: o.sector, size: o.size,
+		fua: o.fua, noHole: o.noHole, start: o.start, next: noIO}
+	o.stage = stageDone
+	return id
 }
 
 // release frees a slot. The generation changes, so that a late ack for it is
