@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"encoding/binary"
 	"io"
 
 	"github.com/replblk/replblk/replication/wire"
@@ -15,17 +14,11 @@ const (
 	MaxBody = 4096
 
 	// MaxBulk bounds bulk data: the largest request.
-	MaxBulk = 1 << 20
-
-	// bulkBody is the part of a packet with bulk data that is neither bulk data nor
-	// its digest.
-	bulkBody = 24
+	MaxBulk = wire.MaxRequest100
 
 	// direct is the size from which the missing part of bulk data is read
 	// straight to where it belongs instead of through the buffer.
 	direct = 16 << 10
-
-	magic100 = 0x8620ec20
 )
 
 // Packet is one packet as it came from the peer, split but not interpreted.
@@ -53,11 +46,6 @@ type Reader struct {
 
 // NewReader returns a Reader of src.
 func NewReader(src io.Reader) *Reader { return &Reader{src: src, buf: make([]byte, readBuffer)} }
-
-// hasBulk says whether the command carries bulk data behind a body of 24 bytes.
-func hasBulk(c wire.Command) bool {
-	return c == wire.CmdData || c == wire.CmdDataReply || c == wire.CmdRSDataReply
-}
 
 // Next returns the next packet, waiting for it. Memory for bulk data, of exactly n
 // bytes, comes from alloc. An error of type *wire.PacketError means that the peer
@@ -99,8 +87,8 @@ func (r *Reader) Buffered() bool {
 
 // split says how much of a packet is body and how much bulk data.
 func (r *Reader) split(h wire.Header) (body, bulk int, err error) {
-	body = bulkBody + r.DigestSize
-	if hasBulk(h.Command) && int64(h.Length) > int64(body) {
+	body = wire.DataSize + r.DigestSize
+	if h.Command.CarriesData() && int64(h.Length) > int64(body) {
 		if int64(h.Length) > int64(body+MaxBulk) {
 			return 0, 0, &wire.PacketError{Command: h.Command, Size: int(min(h.Length, 1<<31-1)), Want: "at most 1 MiB of data"}
 		}
@@ -127,10 +115,7 @@ func (r *Reader) header() (wire.Header, int, error) {
 // parse decodes the header at the start of b, whatever its format. The size is
 // zero if there is not enough of it, and not zero with an error.
 func parse(b []byte) (wire.Header, int, error) {
-	version := wire.VersionInitial
-	if len(b) >= 4 && binary.BigEndian.Uint32(b) == magic100 {
-		version = 100
-	}
+	version := wire.VersionOf(b)
 	size := wire.HeaderSize(version)
 	if len(b) < size {
 		return wire.Header{}, 0, nil

@@ -231,7 +231,7 @@ func (c *capture) next(conn *conversation) (kernelPacket, bool) {
 		return kernelPacket{}, false
 	}
 	p := kernelPacket{scenario: c.scenario, socket: conn.socket, session: conn.session, raw: f.buf[:size:size]}
-	if h.Command.carriesData() {
+	if h.Command.CarriesData() {
 		p.alg = conn.alg
 	} else {
 		p.session.DigestSize = 0

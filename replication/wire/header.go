@@ -116,6 +116,15 @@ func (h Header) AppendTo(dst []byte, version int) []byte {
 	return AppendHeader(dst, FormatFor(version, h.Length), h.Volume, h.Command, h.Length)
 }
 
+// VersionOf returns a version with whose headers the stream b goes on: 100, or VersionInitial for the
+// older formats and for less than four bytes.
+func VersionOf(b []byte) int {
+	if len(b) >= 4 && binary.BigEndian.Uint32(b) == magic100 {
+		return versionVolumes
+	}
+	return VersionInitial
+}
+
 // ParseHeader decodes the header at the start of buf and returns its size.
 // Below version 100 the formats 80 and 95 may alternate freely. The length is
 // what the peer says: see Session.Check before believing it.

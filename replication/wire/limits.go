@@ -183,7 +183,7 @@ func (s Session) Check(h Header) error {
 		return fail("no such packet in version " + strconv.Itoa(s.Version))
 	case h.Length < shortest || h.Length > longest:
 		return fail(strconv.Itoa(int(shortest)) + " to " + strconv.Itoa(int(longest)) + " bytes")
-	case h.Command.carriesData() && (h.Length-shortest)%sectorSize != 0:
+	case h.Command.CarriesData() && (h.Length-shortest)%sectorSize != 0:
 		return fail("whole sectors of data after " + strconv.Itoa(int(shortest)) + " bytes")
 	case h.Command == CmdBitmap && h.Length%BitmapWord != 0:
 		return fail("whole words of the bitmap")
@@ -196,14 +196,14 @@ func (s Session) Check(h Header) error {
 // device data at the end, which need a buffer of their own, and the body with
 // everything before them, digest included.
 func (s Session) Split(h Header) (body, bulk uint32) {
-	if !h.Command.carriesData() {
+	if !h.Command.CarriesData() {
 		return h.Length, 0
 	}
 	body = DataSize + uint32(s.DigestSize)
 	return body, h.Length - body
 }
 
-// carriesData says whether device data are at the end of the payload.
-func (c Command) carriesData() bool {
+// CarriesData says whether device data are at the end of the payload, after DataSize bytes and a digest.
+func (c Command) CarriesData() bool {
 	return c == CmdData || c == CmdDataReply || c == CmdRSDataReply
 }
