@@ -38,6 +38,7 @@ func (c *stopwatch) lap() time.Duration {
 // kernel together.
 func (f *File) SubmitBatch(rs []*block.Request) {
 	var c stopwatch
+	f.mapped.Load().warm(rs)
 	for len(rs) > 0 {
 		n := f.run(rs)
 		if n == 1 || !f.serveRun(rs[:n], &c) {
@@ -116,6 +117,9 @@ func (f *File) transferRun(rs []*block.Request) bool {
 	} else {
 		f.sectors.rLock(off, int64(total))
 		defer f.sectors.rUnlock(off, int64(total))
+	}
+	if f.mapped.Load().transferRun(rs) {
+		return true
 	}
 	n, _, errno := unix.Syscall6(trap, uintptr(f.fd), uintptr(unsafe.Pointer(&iovs[0])), uintptr(len(rs)), uintptr(off), uintptr(off>>32), 0)
 	return errno == 0 && int(n) == total //nolint:gosec // at most inlineBytes

@@ -136,12 +136,17 @@ func TestBatchErrors(t *testing.T) {
 }
 
 func TestSubmitBatchDoesNotAllocate(t *testing.T) {
-	f := open(t, tempFile(t, "/dev/shm", 1<<20), Options{Direct: DirectOff, Inline: InlineAlways})
-	var rs []*block.Request
-	for i := range uint64(16) {
-		rs = append(rs, &block.Request{Op: block.Write, Sector: i * 2, Sectors: 2, Data: make([]byte, 1024), Done: func(*block.Request) {}})
-	}
-	if n := testing.AllocsPerRun(100, func() { block.SubmitAll(f, rs) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, f := range []*File{
+		open(t, tempFile(t, "/dev/shm", 1<<20), Options{Direct: DirectOff, Inline: InlineAlways}),
+		openMapped(t, 1<<20, Options{Inline: InlineAlways}),
+	} {
+		var rs []*block.Request
+		for i := range uint64(16) {
+			sector := i*2 + i/8 // two runs
+			rs = append(rs, &block.Request{Op: block.Write, Sector: sector, Sectors: 2, Data: make([]byte, 1024), Done: func(*block.Request) {}})
+		}
+		if n := testing.AllocsPerRun(100, func() { block.SubmitAll(f, rs) }); n != 0 {
+			t.Errorf("mapped %v: %v allocations", f.opt.Map, n)
+		}
 	}
 }

@@ -47,10 +47,13 @@ func open(t testing.TB, path string, opt Options) *File {
 	return f
 }
 
-// variants runs the test buffered and direct, inline and through workers.
+// variants runs the test buffered, direct and mapped, inline and through workers.
 func variants(t *testing.T, size int64, test func(t *testing.T, f *File)) {
-	for _, direct := range []DirectMode{DirectOff, DirectOn} {
-		for _, inline := range []InlineMode{InlineAlways, InlineNever} {
+	for _, inline := range []InlineMode{InlineAlways, InlineNever} {
+		t.Run(fmt.Sprintf("mapped,inline=%v", inline == InlineAlways), func(t *testing.T) {
+			test(t, open(t, tempFile(t, "/dev/shm", size), Options{Map: true, Inline: inline}))
+		})
+		for _, direct := range []DirectMode{DirectOff, DirectOn} {
 			t.Run(fmt.Sprintf("direct=%v,inline=%v", direct == DirectOn, inline == InlineAlways), func(t *testing.T) {
 				f, err := Open(tempFile(t, "", size), Options{Direct: direct, Inline: inline})
 				if err != nil && direct == DirectOn && errors.Is(err, unix.EINVAL) {

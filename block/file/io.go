@@ -105,6 +105,9 @@ func (f *File) preadFull(p []byte, off int64) error {
 		n := int64(len(p))
 		f.sectors.rLock(off, n)
 		defer f.sectors.rUnlock(off, n)
+		if f.mapped.Load().load(p, off) {
+			return nil
+		}
 	}
 	for len(p) > 0 {
 		n, err := unix.Pread(f.fd, p, off)
@@ -128,6 +131,9 @@ func (f *File) pwriteFull(p []byte, off int64, flags int) error {
 		n := int64(len(p))
 		f.sectors.lock(off, n)
 		defer f.sectors.unlock(off, n)
+		if flags == 0 && f.mapped.Load().store(p, off) {
+			return nil
+		}
 	}
 	for len(p) > 0 {
 		n, err := f.pwrite(p, off, flags)

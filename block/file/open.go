@@ -39,7 +39,11 @@ func (f *File) open() error {
 	}
 	f.size.Store(size)
 	f.describe(st)
-	return f.setDirect(size)
+	if err := f.setDirect(size); err != nil {
+		return err
+	}
+	f.remap(size)
+	return nil
 }
 
 // openFD opens the path and makes sure that it still is what st says.
@@ -165,8 +169,7 @@ func (f *File) setDirect(size int64) error {
 }
 
 func (f *File) tryDirect(size int64) error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(f.fd, &fs); err == nil && !f.blockDev && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC) {
+	if f.inMemory() {
 		// Newer kernels take O_DIRECT, and copy to and from the page cache all the same: with
 		// nothing else to keep the data in, sectors would not be whole.
 		return fmt.Errorf("a file system in memory: %w", unix.EOPNOTSUPP)
@@ -181,6 +184,12 @@ func (f *File) tryDirect(size int64) error {
 		return fmt.Errorf("size %d is not a multiple of the alignment %d", size, f.align)
 	}
 	return nil
+}
+
+// inMemory says whether the backing is a file of a file system that has no disk.
+func (f *File) inMemory() bool {
+	var fs unix.Statfs_t
+	return !f.blockDev && unix.Fstatfs(f.fd, &fs) == nil && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC)
 }
 
 func (f *File) setDirectFlag(on bool) error {

@@ -23,18 +23,25 @@ func TestSectorsAreWhole(t *testing.T) {
 			if f.Direct() {
 				t.Error("takes a file in memory for one that the page cache can be kept away from")
 			}
-			var wg sync.WaitGroup
-			end := time.Now().Add(300 * time.Millisecond)
-			for id := range 4 {
-				wg.Go(func() {
-					for i := byte(0); time.Now().Before(end); i++ {
-						writeAndRead(t, f, submit, byte(id)<<6|i>>2)
-					}
-				})
-			}
-			wg.Wait()
+			wholeSectors(t, f, submit)
+		})
+		t.Run(name+", mapped", func(t *testing.T) {
+			wholeSectors(t, openMapped(t, 1<<20, Options{Inline: InlineAlways}), submit)
 		})
 	}
+}
+
+func wholeSectors(t *testing.T, f *File, submit func(*File, *block.Request)) {
+	var wg sync.WaitGroup
+	end := time.Now().Add(300 * time.Millisecond)
+	for id := range 4 {
+		wg.Go(func() {
+			for i := byte(0); time.Now().Before(end); i++ {
+				writeAndRead(t, f, submit, byte(id)<<6|i>>2)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // many sectors are copied at once, so that a reader often meets a writer.

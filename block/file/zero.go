@@ -81,6 +81,12 @@ func (f *File) fallocate(unsupported *atomic.Bool, mode uint32, off, n int64) (d
 	if unsupported.Load() {
 		return false, nil
 	}
+	if m := f.mapped.Load(); m != nil {
+		// Readers would see the page vanish while they are at a sector of it.
+		f.sectors.lock(off, n)
+		defer f.sectors.unlock(off, n)
+		defer m.forget(off, n)
+	}
 	for {
 		err = unix.Fallocate(f.fd, mode, off, n)
 		switch {

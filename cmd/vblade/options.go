@@ -207,8 +207,11 @@ func (o *options) setArguments(args []string) error {
 	return nil
 }
 
+// fileOptions says how to open a file. Without -s a write is answered when the page cache has it.
+// An initiator whose target is killed repeats what was not answered, so the sector that may be half
+// written by then is written again.
 func (o *options) fileOptions() file.Options {
-	fo := file.Options{Direct: file.DirectOff, ReadOnly: o.readOnly}
+	fo := file.Options{Direct: file.DirectOff, ReadOnly: o.readOnly, Map: !o.sync}
 	if o.direct {
 		fo.Direct = file.DirectOn
 	}

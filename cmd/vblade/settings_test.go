@@ -30,6 +30,25 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// What is answered with -s is more than what a process that is killed leaves.
+func TestMapsUnlessDurable(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"7", "3", "eth0", "disk"}, true},
+		{[]string{"-s", "7", "3", "eth0", "disk"}, false},
+	} {
+		set, err := arguments(c.args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := set.exports[0].fileOptions().Map; got != c.want {
+			t.Errorf("%q: Map is %v", c.args, got)
+		}
+	}
+}
+
 // TestKeepsState: what initiators set outlives the process, but not the mask list of the
 // command line.
 func TestKeepsState(t *testing.T) {
