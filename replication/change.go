@@ -72,11 +72,23 @@ func (r *Resource) changeReplied(result state.Result) bool {
 	}
 	c.cmd.agreed = true
 	if got := c.vol.wish(c.vol.st.Apply(c.mask, c.val)); !got.OK() {
+		c.vol.peerObeyed(c)
 		r.reply(c.cmd.Token, got)
 		return true
 	}
 	r.run(c.cmd)
 	return true
+}
+
+// peerObeyed is called when the peer has agreed to a change that this node cannot make any more,
+// because it has lost its disk, or just attached one. A peer that was declared invalid is so
+// now. It will say so itself, but its acknowledgements of writes come before that, and what only
+// it has must not be answered: the disk that is attached here may be found to be the good one.
+func (v *volume) peerObeyed(c *change) {
+	if next := v.st; c.mask&state.MaskConn != 0 && next.Apply(c.mask, c.val).Conn == state.StartingSyncS {
+		next.PeerDisk = min(next.PeerDisk, state.Inconsistent)
+		v.force(next)
+	}
 }
 
 // changeLost: the connection is gone before the answer. The command starts again and

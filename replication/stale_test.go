@@ -291,3 +291,40 @@ func TestNegotiatingDiskTakesNoRequest(t *testing.T) {
 		t.Fatalf("a has %d", a.data[8])
 	}
 }
+
+// A Primary has its peer declared invalid, and a write fails on its own disk before the answer comes.
+// The peer agrees, and acknowledges that write: it is not answered, for the disk is attached again
+// meanwhile, and is found to be the good one (simulator, seed 245694).
+func TestPeerThatObeyedIsInvalid(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	a.hung, b.asleep = true, true
+	w := a.request(OpWrite, 8, 4096, 5)
+	token := a.admin(Admin{Kind: AdminInvalidateRemote})
+	p.settle()
+	a.hung = false
+	a.post(Event{Kind: EvDisk, IO: a.owed[0], Err: DiskIOError})
+	p.tick(testConfig().TimeoutTenths + 2) // as long as the peer's new generation is waited for
+	a.attach()
+	p.settle()
+	if s := a.r.State(0); s.Disk != state.Negotiating || s.PeerDisk != state.UpToDate {
+		t.Fatalf("a is %v\n%s", s, p.take())
+	}
+	a.asleep, b.asleep = true, false
+	p.settle()
+	late := slices.DeleteFunc(slices.Clone(a.inbox), func(ev Event) bool { return ev.Socket == MetaSocket })
+	a.inbox = slices.DeleteFunc(a.inbox, func(ev Event) bool { return ev.Socket == DataSocket })
+	a.alone()
+	if o, ok := a.outcome[w]; ok && o == OK || b.data[8] != 5 || a.data[8] == 5 {
+		t.Fatalf("a is %v, the write is answered: %v %v; it is on a: %d, on b: %d\n%s", a.r.State(0), ok, o, a.data[8], b.data[8], p.take())
+	}
+	a.inbox, a.asleep = append(a.inbox, late...), false
+	p.tick(20)
+	a.attach() // it was refused as long as the peer's seemed good
+	p.tick(100)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if o := a.outcome[w]; o != IOError || a.replies[token] != state.InTransientState {
+		t.Fatalf("write: %v, the peer's invalidation: %v", o, a.replies[token])
+	}
+}
