@@ -170,11 +170,15 @@ func (r *Resource) reconnect() {
 }
 
 // setConn changes the connection state of the connection and of all volumes, which
-// share it up to WFReportParams.
+// share it up to WFReportParams. A target that may have come to its end is not known to be bad
+// without a connection, as another one is (spec 5.2 rule 1).
 func (r *Resource) setConn(c state.Conn) {
 	r.conn.state = c
 	for _, v := range r.vols {
 		next := v.st
+		if v.targetMayBeGood() && next.PeerDisk == state.Inconsistent {
+			next.PeerDisk = state.DUnknown
+		}
 		next.Conn = c
 		v.force(next)
 	}

@@ -99,7 +99,7 @@ func (v *volume) flags() metadata.Flags {
 	set(s.Role == state.Primary || v.disk.keepPrimary || s.PeerDisk < state.Inconsistent && s.Peer == state.Primary, metadata.PrimaryInd)
 	set(s.Conn > state.WFReportParams, metadata.ConnectedInd)
 	set(s.Disk > state.Outdated, metadata.WasUpToDate)
-	set(s.PeerDisk == state.Inconsistent || s.PeerDisk == state.Outdated, metadata.PeerOutDated)
+	set(s.PeerDisk == state.Inconsistent && !v.targetMayBeGood() || s.PeerDisk == state.Outdated, metadata.PeerOutDated)
 	set(v.crashed && !v.rs.sealing, metadata.CrashedPrimary) // what a target has got replaces what it was
 	set(!v.cfg.ALUpdates, metadata.ALDisabled)
 	return f

@@ -114,6 +114,7 @@ func (v *volume) resyncAck(p wire.BlockAck, ok bool) bool {
 		v.rs.unacked = v.rs.unacked[:last]
 		if ok {
 			v.markIn(p.Sector, uint64(p.Size)>>9)
+			v.updateFlags() // after the last one
 		} else {
 			v.rs.failed += bitmap.BitsFor(end - p.Sector)
 		}
@@ -133,6 +134,12 @@ func (v *volume) targetReportsEnd() {
 // targetEnded says whether the target has everything, as it has reported, although the source has
 // still to settle it. It does not say so again, if the disk of the source fails now.
 func (v *volume) targetEnded() bool { return v.rs.notified && v.rs.failed == 0 }
+
+// targetMayBeGood says whether the target of a resync may be UpToDate already, and have taken
+// this node's generation: it has confirmed every block, and the news is on its way.
+func (v *volume) targetMayBeGood() bool {
+	return v.st.Conn.ResyncSource() && v.disk != nil && v.disk.bm != nil && (v.disk.bm.Weight() == 0 || v.targetEnded())
+}
 
 // targetGivesUp says whether the target's news are that the resync is over although blocks
 // have failed: it has asked for them, so it was the target, and it is not any more. What is
