@@ -2,6 +2,7 @@ package lint
 
 import (
 	"go/ast"
+	"strings"
 	"testing"
 )
 
@@ -9,7 +10,10 @@ import (
 // on answering, is worse than one that is gone: its peer would wait for it.
 func TestNobodyRecovers(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.pkg == "sim" { // says which seed has made the core panic
+		switch {
+		case s.pkg == "sim": // says which seed has made the core panic
+			continue
+		case strings.HasSuffix(s.path, "block/file/mapping.go"): // of a fault in a mapped file, which is an I/O error; panics again for all else
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
