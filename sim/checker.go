@@ -141,6 +141,7 @@ func (c *checker) lost(node int) (behind bool) {
 		behind = behind || x.copies != 0
 		if x.copies == 0 {
 			x.acked = false
+			c.refused(x) // what a read has seen of it is gone too
 		}
 	}
 	c.dropUnacked()
