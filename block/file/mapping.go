@@ -131,6 +131,28 @@ func (m *mapping) store(p []byte, off int64) bool {
 	return true
 }
 
+// serveMapped executes a request without the kernel, if that is possible. How long it takes says
+// nothing about the others.
+func (f *File) serveMapped(r *block.Request) bool {
+	m := f.mapped.Load()
+	if m == nil || f.opt.Inline == InlineNever || len(r.Data) > inlineBytes {
+		return false
+	}
+	off, n := block.Bytes(r.Sector), int64(len(r.Data))
+	switch {
+	case r.Op == block.Read:
+		f.sectors.rLock(off, n)
+		defer f.sectors.rUnlock(off, n)
+		return m.load(r.Data, off)
+	case r.Op == block.Write && r.Flags&block.FUA == 0 && !f.opt.WriteThrough:
+		f.sectors.lock(off, n)
+		defer f.sectors.unlock(off, n)
+		return m.store(r.Data, off)
+	default:
+		return false
+	}
+}
+
 // transferRun is load or store for requests that are one range.
 func (m *mapping) transferRun(rs []*block.Request) bool {
 	if m == nil {
@@ -167,21 +189,19 @@ func carefully(mem []byte, f func()) (ok bool) {
 // itself sees where it goes.
 const warmBytes = 1024
 
-// warm fetches the memory of requests, all at once: one after the other, each that does not
-// follow the one before would wait for its memory alone.
+// warm has the processor fetch the memory of requests, all at once: one after the other, each that
+// does not follow the one before would wait for its memory alone.
 func (m *mapping) warm(rs []*block.Request) {
 	if m == nil || len(rs) < 2 {
 		return
 	}
 	next := rs[0].Sector
-	carefully(m.mem, func() {
-		for i, r := range rs {
-			if i == 0 || r.Sector != next {
-				touch(m.known(block.Bytes(r.Sector), min(len(r.Data), warmBytes)))
-			}
-			next = r.Sector + uint64(r.Sectors)
+	for i, r := range rs {
+		if i == 0 || r.Sector != next {
+			prefetch(m.known(block.Bytes(r.Sector), min(len(r.Data), warmBytes)))
 		}
-	})
+		next = r.Sector + uint64(r.Sectors)
+	}
 }
 
 // known returns the memory of [off, off+n), or nil if its first unit is not known to be whole.
@@ -191,18 +211,6 @@ func (m *mapping) known(off int64, n int) []byte {
 		return nil
 	}
 	return m.mem[off:][:n]
-}
-
-// touch reads a byte of each cache line of p. It is a call, so that the compiler cannot know that
-// nobody needs the sum.
-//
-//go:noinline
-func touch(p []byte) (sum byte) {
-	const line = 64
-	for i := 0; i < len(p); i += line {
-		sum += p[i]
-	}
-	return sum
 }
 
 // touched makes the file's time of modification, which writing to memory leaves as it is, that

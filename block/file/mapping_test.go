@@ -218,3 +218,17 @@ func TestCarefully(t *testing.T) {
 	}()
 	carefully(make([]byte, 1), func() { panic("not a fault") })
 }
+
+// What is fetched ahead need not be there.
+func TestPrefetch(t *testing.T) {
+	mem, err := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range [][]byte{nil, mem[:0], mem[1:2], mem} {
+		prefetch(p)
+	}
+	if err := unix.Munmap(mem); err != nil {
+		t.Error(err)
+	}
+}

@@ -25,6 +25,10 @@ func (f *File) submit(r *block.Request, c *stopwatch) {
 		f.finish(r, err)
 		return
 	}
+	if f.serveMapped(r) {
+		f.finish(r, nil)
+		return
+	}
 	alone := r.Flags&block.More == 0 && f.inflight.Load() == 1
 	inline := f.opt.Inline == InlineAlways || f.opt.Inline == InlineAuto && f.policy.inline(r, alone)
 	switch {
