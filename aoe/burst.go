@@ -46,7 +46,7 @@ func (b *burst) keep(c *call) bool {
 // submit submits what was gathered, in order, and answers what is done at once.
 func (b *burst) submit() {
 	b.begin()
-	now := time.Now()
+	now := time.Now() // both clocks: see late
 	for i := 0; i < len(b.calls); {
 		t := b.calls[i].target
 		for ; i < len(b.calls) && b.calls[i].target == t; i++ {

@@ -50,6 +50,8 @@ func (o *outbox) end(spare []*Frame) []*Frame {
 type receiver struct {
 	*session
 	frames []*Frame // for the next burst, with their buffers
+	used   int      // of the first of them, which have gone with the last one
+	fit    int64    // the size that they have at least
 	stock  []*Frame // for those after it
 	bufs   [][]byte
 	times  []time.Time
@@ -61,7 +63,7 @@ type receiver struct {
 }
 
 func newReceiver(s *session) *receiver {
-	r := &receiver{session: s, frames: make([]*Frame, batch), bufs: make([][]byte, batch), times: make([]time.Time, batch)}
+	r := &receiver{session: s, used: batch, frames: make([]*Frame, batch), bufs: make([][]byte, batch), times: make([]time.Time, batch)}
 	r.out.session = s
 	return r
 }
@@ -76,13 +78,18 @@ func (r *receiver) close() {
 
 // buffers makes the buffers ready for a burst.
 func (r *receiver) buffers() [][]byte {
-	for i, f := range r.frames {
+	frames := r.frames[:r.used]
+	r.used = 0
+	if fit := r.pool.size.Load(); fit != r.fit {
+		r.fit, frames = fit, r.frames
+	}
+	for i, f := range frames {
 		if last := len(r.stock) - 1; f == nil && last >= 0 {
-			r.frames[i], r.stock = r.stock[last], r.stock[:last]
+			frames[i], r.stock = r.stock[last], r.stock[:last]
 		}
 	}
-	r.pool.fill(r.frames)
-	for i, f := range r.frames {
+	r.pool.fill(frames)
+	for i, f := range frames {
 		r.frames[i] = r.pool.refit(f)
 		r.bufs[i] = r.frames[i].Buffer()
 	}
@@ -92,6 +99,7 @@ func (r *receiver) buffers() [][]byte {
 // accept hands the n frames that were received to their targets, in the order of arrival:
 // the caller has the turn.
 func (r *receiver) accept(n int) {
+	r.used = n
 	r.port.counters.Received.Add(uint64(n)) //nolint:gosec // not negative
 	r.out.begin()
 	for i := range n {

@@ -168,6 +168,7 @@ type Target struct {
 	mask, reserve []MAC
 	initiators    map[MAC]*Initiator
 	others        *Initiator // beyond maxInitiators
+	latest        *Initiator // whose request came last, of initiators
 	ports         []*Port    // replaced, never changed in place
 	mode          Mode
 	since         time.Time   // when the target last began to serve
@@ -430,7 +431,11 @@ func (t *Target) admit(c *call) bool {
 }
 
 func (t *Target) initiatorLocked(m MAC) *Initiator {
+	if t.latest != nil && t.latest.MAC == m {
+		return t.latest
+	}
 	if i, ok := t.initiators[m]; ok {
+		t.latest = i
 		return i
 	}
 	if len(t.initiators) >= maxInitiators {

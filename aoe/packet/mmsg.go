@@ -112,7 +112,24 @@ func (v *vector) receive(fd uintptr, bufs [][]byte, times []time.Time) (n, trunc
 // sendmmsg sends the frames from first to n without waiting. An error concerns
 // the first of them: those before it are counted as sent.
 func (v *vector) sendmmsg(fd uintptr, first, n int) (int, syscall.Errno) {
+	if n-first == 1 {
+		return v.send(fd, first)
+	}
 	return v.call(unix.SYS_SENDMMSG, fd, first, n-first)
+}
+
+// send is sendmmsg for one frame, of which the kernel has less to read then.
+func (v *vector) send(fd uintptr, i int) (int, syscall.Errno) {
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(v.iovs[i].Base)), uintptr(v.iovs[i].Len), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return 1, 0
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
 }
 
 // call calls the kernel, which does not wait: so the scheduler need not know of it.
