@@ -87,6 +87,7 @@ func (v *volume) peerResizes(p wire.Sizes) {
 	if p.Current == v.size || p.Current != 0 && size == v.size {
 		v.userSize = p.User
 		if p.Current == v.size {
+			v.answerLast()
 			v.syncNewSpace(v.sourceOfGrowth())
 		}
 		return
@@ -117,6 +118,14 @@ func (v *volume) asksCross(p wire.Sizes) bool { return p.Current == 0 && v.asked
 func (v *volume) answerFirst() {
 	if p := v.sizesLater; p != nil && v.asksCross(*p) && v.sourceOfGrowth() {
 		v.sendSizes(v.askedAs)
+	}
+}
+
+// answerLast is what the other node does when it has its own answer, and has grown as far already, so
+// that nothing but the new space is left to do: the source begins when it has been answered too.
+func (v *volume) answerLast() {
+	if p := v.sizesLater; p != nil && p.Current == 0 && v.grew && !v.sourceOfGrowth() {
+		v.sendSizes(p.Flags)
 	}
 }
 

@@ -373,6 +373,30 @@ func TestGrowthAskedFromBothEnds(t *testing.T) {
 	p.equal(t)
 }
 
+// TestGrowthDoneAtBothEnds: as both operators resize, each node learns of the other's room before it
+// grows, and has grown when it is asked. The Secondary has its answer then and waits for the resync;
+// the Primary has still to have its own (simulator, seed 225902).
+func TestGrowthDoneAtBothEnds(t *testing.T) {
+	p := newPair()
+	a, b := establish(t, p)
+	b.grow(40000)
+	b.admin(Admin{Kind: AdminResize})
+	p.tick(3)
+	a.grow(20000)
+	b.asleep = true
+	a.admin(Admin{Kind: AdminResize})
+	p.settle()
+	if size := a.r.vols[0].size; size != a.layout.DataSectors {
+		t.Fatalf("the Primary has not grown: %d sectors\n%s", size, p.take())
+	}
+	b.inbox = append([]Event{{Kind: EvAdmin, Admin: &Admin{Kind: AdminResize, Token: 99}}}, b.inbox...)
+	b.asleep = false
+	p.tick(200)
+	p.sized(t, a.layout.DataSectors)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
 // TestResizeRefused: who may not resize, and when.
 func TestResizeRefused(t *testing.T) {
 	p := newPair()
