@@ -20,11 +20,13 @@ const (
 // aheadRest is how long the link has to be idle before the resync starts.
 const aheadRest = Second
 
-// congested says whether a write of the application should not be replicated any more.
+// congested says whether a write of the application should not be replicated any more. While the
+// peer has still to say what it makes of a new size it may have grown alone, and the resync would be
+// about space that is not here yet.
 func (v *volume) congested() bool {
 	c := &v.r.cfg
 	if c.OnCongestion == CongestionBlock || v.r.conn.protocol != ProtocolA || v.r.session().Version < 96 ||
-		v.st.Conn != state.Connected || !bothUpToDate(v.st) || v.rz.stage != resizeNone {
+		v.st.Conn != state.Connected || !bothUpToDate(v.st) || v.sizeInDoubt() {
 		return false
 	}
 	return c.CongestionFill != 0 && v.sent >= c.CongestionFill ||
@@ -44,6 +46,15 @@ func (v *volume) relieve() {
 	next.Conn = state.Ahead
 	v.calm = 0
 	v.force(next)
+}
+
+// leftBehind runs when the Primary has pulled ahead. If this node has grown, or is about to, and that has
+// not heard of it, it takes no size before the resync has ended, and the resync would be about more than
+// it has: a new connection settles the size first.
+func (v *volume) leftBehind() {
+	if v.grew || v.rz.stage > resizeDraining {
+		v.r.lose(state.NetworkFailure, NoteNone)
+	}
 }
 
 // aheadTick starts the resync when the link has been idle for a while.

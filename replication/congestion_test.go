@@ -207,3 +207,62 @@ func TestTargetPullsAheadOfItsEnd(t *testing.T) {
 		t.Errorf("in sync, and of different generations: %x and %x", x, y)
 	}
 }
+
+// grownInPeace waits until both have the size that a's disk has room for, and a has not complained.
+func grownInPeace(t *testing.T, p *pair, a *testNode) {
+	t.Helper()
+	p.tick(100)
+	p.sized(t, a.layout.DataSectors)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+	if a.noted(NoteProtocolError) > 0 {
+		t.Errorf("the peer broke the protocol\n%s", p.take())
+	}
+}
+
+// TestPullAheadWaitsForTheSize: the peer has been asked to grow. It may have, so a Primary that pulled
+// ahead now would be asked for blocks beyond its own end when the resync runs (simulator, seed 8864).
+func TestPullAheadWaitsForTheSize(t *testing.T) {
+	p, a, b := congestedPair(t, CongestionPullAhead)
+	a.grow(40000)
+	b.grow(40000)
+	b.stuck = true
+	a.admin(Admin{Kind: AdminResize})
+	p.settle()
+	if stage := b.r.vols[0].rz.stage; stage <= resizeDraining {
+		t.Fatalf("b has not begun to grow\n%s", p.take())
+	}
+	for i := range uint64(20) {
+		a.request(OpWrite, i*80, 8192, 10+i)
+	}
+	p.settle()
+	b.unstick()
+	grownInPeace(t, p, a)
+}
+
+// TestLeftBehindAfterGrowing: a Secondary has grown, and says so, when the Primary pulls ahead. The
+// resync would be about space that the Primary does not have; a new connection settles the size.
+func TestLeftBehindAfterGrowing(t *testing.T) {
+	p, a, b := congestedPair(t, CongestionPullAhead)
+	a.grow(40000)
+	a.admin(Admin{Kind: AdminResize})
+	p.tick(3) // b has no room, and knows of a's
+	a.asleep = true
+	b.grow(40000)
+	b.admin(Admin{Kind: AdminResize})
+	p.settle()
+	if size := b.r.vols[0].size; size != b.layout.DataSectors {
+		t.Fatalf("b has %d sectors\n%s", size, p.take())
+	}
+	asks := a.inbox
+	a.inbox = nil
+	for i := range uint64(20) {
+		a.request(OpWrite, i*80, 8192, 10+i)
+	}
+	a.alone()
+	if s := a.r.State(0); s.Conn != state.Ahead {
+		t.Fatalf("a is %v\n%s", s, p.take())
+	}
+	a.inbox, a.asleep = append(a.inbox, asks...), false
+	grownInPeace(t, p, a)
+}

@@ -257,6 +257,9 @@ func (v *volume) adopt(own, next, p state.State, peerDisk state.Disk) bool {
 	if own.Conn == state.WFBitMapS && p.Conn == state.WFBitMapT {
 		v.resume()
 	}
+	if own.Conn != state.Behind && v.st.Conn == state.Behind {
+		v.leftBehind()
+	}
 	if own.Conn > state.WFReportParams && v.st.Conn > state.Connected && p.Conn <= state.Connected && p.Disk != state.Negotiating {
 		v.sendUUIDs(0)
 		v.sendState()
