@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/replblk/replblk/block"
 	"github.com/replblk/replblk/block/mem"
@@ -183,4 +184,42 @@ func TestHelper(t *testing.T) {
 	if err := block.ReadAt(dev, data, 0); err != nil || data[0] != 2 {
 		t.Errorf("sector 0 holds %d, %v: the write that came last is to stay", data[0], err)
 	}
+}
+
+// TestSuspended: a frame that came before the machine was suspended, while the monotonic clock
+// stood still, is too old.
+func TestSuspended(t *testing.T) {
+	dev, w := &batcher{Device: mem.New(100)}, newWire(1500)
+	tg := newTestTarget(t, dev, func(o *Options) { o.Commit, o.MaxAge = CommitNone, time.Hour })
+	var b burst
+	for tag, asleep := range []time.Duration{0, 2 * time.Hour} {
+		f := w.pool.Get()
+		f.SetLen(copy(f.Buffer(), writeFrame(uint32(tag), uint64(tag), 1, 1)))
+		f.Received = earlierByTheWall(t, time.Now(), asleep)
+		var h Header
+		if err := h.DecodeFrom(f.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		tg.handle(f, w, &h, &b)
+	}
+	b.submit()
+	if h, _ := w.one(t); h.Tag != 0 {
+		t.Errorf("answer to %d", h.Tag)
+	}
+	w.none(t)
+	if n := tg.Counters().Drops(DropStale); n != 1 {
+		t.Errorf("%d frames were stale, want 1", n)
+	}
+}
+
+// earlierByTheWall returns t as the clocks show it that much earlier if only one of them goes on.
+func earlierByTheWall(t *testing.T, now time.Time, d time.Duration) time.Time {
+	t.Helper()
+	const nsecShift = 30 // of the seconds, above the nanoseconds, in the first word of a time.Time
+	then := now
+	*(*uint64)(unsafe.Pointer(&then)) -= uint64(d/time.Second) << nsecShift
+	if now.Sub(then) != 0 || now.UnixNano()-then.UnixNano() != int64(d) {
+		t.Skip("a time.Time is something else here")
+	}
+	return then
 }
