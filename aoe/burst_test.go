@@ -219,7 +219,7 @@ func earlierByTheWall(t *testing.T, now time.Time, d time.Duration) time.Time {
 	then := now
 	*(*uint64)(unsafe.Pointer(&then)) -= uint64(d/time.Second) << nsecShift
 	if now.Sub(then) != 0 || now.UnixNano()-then.UnixNano() != int64(d) {
-		t.Skip("a time.Time is something else here")
+		t.Fatal("a time.Time is something else with this Go: find another way to part its clocks")
 	}
 	return then
 }
