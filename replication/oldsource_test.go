@@ -30,3 +30,41 @@ func TestOldSourceOfNothingAwaitsItsTarget(t *testing.T) {
 	p.tick(3)
 	p.resynced(t)
 }
+
+// TestOldSourceGrowsFirst: before version 96 the source of a resync has come to its end, and grows, while
+// its target has still to settle that. What the source writes to the new space waits there (simulator,
+// seed 95910).
+func TestOldSourceGrowsFirst(t *testing.T) {
+	cfg := fastResync()
+	cfg.MaxVersion = 91
+	p := newPair(cfg, cfg)
+	a, b := establish(t, p)
+	a.request(OpWrite, 8, 4096, 5)
+	p.tick(3)
+	b.admin(Admin{Kind: AdminInvalidate})
+	b.watch = func() { b.stuck = b.stuck || b.r.vols[0].targetFinishing() }
+	for n := 0; n < 100 && !b.stuck; n++ {
+		p.tick(1)
+	}
+	p.tick(3)
+	if s, peer := a.r.State(0), b.r.State(0); s.Conn != state.Connected || peer.Conn != state.SyncTarget {
+		t.Fatalf("a is %v, b is %v", s, peer)
+	}
+	before, gen := a.r.vols[0].size, a.gen
+	for _, n := range p.nodes {
+		n.grow(40000)
+	}
+	a.r.vols[0].peerSectors = a.sectors // as if b had grown before the last handshake
+	a.admin(Admin{Kind: AdminResize})
+	p.settle()
+	id := a.request(OpWrite, before+8, 4096, 7)
+	p.settle()
+	b.watch = nil
+	b.unstick()
+	p.tick(100)
+	if o, done := a.outcome[id]; !done || o != OK || a.gen != gen {
+		t.Fatalf("write %v %v, a is %v, b is %v\n%s", done, o, a.r.State(0), b.r.State(0), p.take())
+	}
+	p.sized(t, a.layout.DataSectors)
+	p.equal(t)
+}

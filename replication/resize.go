@@ -456,9 +456,10 @@ func (v *volume) useEarlyUUID() {
 }
 
 // growing says whether the size is being changed, or will be when the peer has answered a
-// question that both have asked. It may have grown already.
+// question that both have asked, or at the end of a resync, which a source before version 96 finds by
+// itself, and first. It may have grown already.
 func (v *volume) growing() bool {
-	return v.rz.stage != resizeNone || v.sizesLater != nil && v.asksCross(*v.sizesLater)
+	return v.rz.stage != resizeNone || v.sizesLater != nil && (v.asksCross(*v.sizesLater) || v.st.Conn.ResyncTarget())
 }
 
 // resizeRoom says whether a write of the peer may lie beyond the end for now.
