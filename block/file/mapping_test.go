@@ -22,7 +22,7 @@ func openMapped(t testing.TB, size int64, opt Options) *File {
 	opt.Map = true
 	f := open(t, path, opt)
 	if !f.inMemory() {
-		t.Skip("/dev/shm is not in memory")
+		t.Fatal("/dev/shm is not in memory, which this test needs")
 	}
 	readAll(t, f, 1)
 	if n := int64(wholeUnits(f)); n != size/unitBytes {
@@ -97,7 +97,7 @@ func TestMappingIsOfMemoryOnly(t *testing.T) {
 func TestMappingLeavesHoles(t *testing.T) {
 	f := open(t, tempFile(t, "/dev/shm", 1<<20), Options{Map: true, Inline: InlineAlways})
 	if !f.inMemory() {
-		t.Skip("/dev/shm is not in memory")
+		t.Fatal("/dev/shm is not in memory, which this test needs")
 	}
 	readAll(t, f, 3*lookInterval)
 	if n := stored(t, f); n != 0 || wholeUnits(f) != 0 {
