@@ -190,11 +190,11 @@ func (r *Resource) tearDown(reply wire.Command, mask, val state.Word) bool {
 	return true
 }
 
-// asTold returns the state of the volume with what the peer has said of its disk: a target that has
-// ended is UpToDate, also while this node has still to settle that.
+// asTold returns the state of the volume with what the peer has said of its disk, or is about to say: a
+// target that has ended is UpToDate, also while this node has still to settle that.
 func (v *volume) asTold() state.State {
 	s := v.st
-	if s.Conn.ResyncSource() && v.targetEnded() {
+	if v.targetMayBeGood() {
 		s.PeerDisk = state.UpToDate
 	}
 	return s

@@ -52,7 +52,7 @@ func (r *Resource) requestDisconnect(c command) {
 	c.peerPrimary = r.vols[0].st.Peer == state.Primary
 	mask, val := state.MaskConn, state.State{Conn: state.Disconnecting}.Word()
 	for _, v := range r.vols {
-		if _, result := v.check(v.st.Apply(mask, val)); result == state.PrimaryNeedsOutdatedPeer && c.outdates == outdatesNobody {
+		if _, result := v.check(v.asTold().Apply(mask, val)); result == state.PrimaryNeedsOutdatedPeer && c.outdates == outdatesNobody {
 			c.outdates = outdatesPeer
 		}
 	}
@@ -103,7 +103,7 @@ func (r *Resource) dropConnection(c command) {
 // disconnectAgreed: the peer will close the connection, and then so do we.
 func (r *Resource) disconnectAgreed(c command) {
 	for _, v := range r.vols {
-		next := v.st
+		next := v.asTold()
 		next.Conn = state.Disconnecting
 		switch c.outdates {
 		case outdatesPeer:

@@ -331,3 +331,35 @@ func TestSourceDiesBeforeItHearsTheEnd(t *testing.T) {
 	p.states(t, "Connected Secondary/Secondary UpToDate/UpToDate", "Connected Secondary/Secondary UpToDate/UpToDate")
 	p.equal(t)
 }
+
+// TestSourceDisconnectsAtTheEnd: the same, and the operator disconnects the source, which has still to
+// hear of the end: the target outdates itself with it, as if it had been known to be UpToDate.
+func TestSourceDisconnectsAtTheEnd(t *testing.T) {
+	p, a, b := endUnheard(t)
+	token := a.admin(Admin{Kind: AdminDisconnect})
+	id := a.request(OpWrite, 16, 4096, 8)
+	p.tick(30)
+	ok(t, p, a, token)
+	if s := b.r.State(0); s.Disk >= state.Consistent || a.outcome[id] != OK || a.r.State(0).SuspFen {
+		t.Fatalf("a is %v, write %v; b is %v\n%s", a.r.State(0), a.outcome[id], s, p.take())
+	}
+	p.apart = false
+	a.admin(Admin{Kind: AdminConnect})
+	b.admin(Admin{Kind: AdminConnect})
+	p.tick(60)
+	p.states(t, "Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate")
+	p.equal(t)
+}
+
+// TestSecondarySourceDisconnectsAtTheEnd: without a Primary nobody needs to be outdated, and the disk of
+// the source does not say that the peer is.
+func TestSecondarySourceDisconnectsAtTheEnd(t *testing.T) {
+	p, a, b := endUnheard(t)
+	a.admin(Admin{Kind: AdminSecondary})
+	token := a.admin(Admin{Kind: AdminDisconnect})
+	p.tick(30)
+	ok(t, p, a, token)
+	if f, s := a.decoded(t).Flags, b.r.State(0); f.Has(metadata.PeerOutDated) || s.Disk != state.UpToDate {
+		t.Fatalf("on the disk of a: %v; b is %v\n%s", f, s, p.take())
+	}
+}
