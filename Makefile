@@ -53,7 +53,7 @@ race: ## what has goroutines under the race detector, each concurrent path once
 	CGO_ENABLED=1 $(GO) test -vet=off -race -short $(BESIDE) -timeout 20m $(RACED)
 
 sim: ## simulated clusters: RUNS seeds, one SEED, or a PLAN
-	$(GO) test ./sim -run 'TestSim$$' -v -count=1 -timeout 30m -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,$(if $(PLAN),-sim.plan=$(abspath $(PLAN)) -sim.v,-sim.runs=$(RUNS)))
+	$(GO) test ./sim -run 'TestSim$$' -v -count=1 -timeout 3h -args $(if $(SEED),-sim.seed=$(SEED) -sim.v,$(if $(PLAN),-sim.plan=$(abspath $(PLAN)) -sim.v,-sim.runs=$(RUNS)))
 
 crash: ## a crash at every event of the scripts, in twelve variants
 	$(GO) test ./sim -run 'TestCrashAtEveryEvent' -v -count=1 -timeout 60m -args -sim.stride=1
