@@ -145,6 +145,7 @@ func (s *session) receive() error {
 	}
 	r := newReceiver(s)
 	defer r.close()
+	c := newCrowding()
 	for {
 		n, err := s.await(r)
 		switch {
@@ -154,7 +155,7 @@ func (s *session) receive() error {
 			return fmt.Errorf("receive: %w", err)
 		default:
 			if n == batch {
-				s.callHelp()
+				s.callHelp(c.full())
 			}
 			r.work()
 		}
@@ -184,9 +185,13 @@ func (s *session) wentDown() {
 	_ = s.refresh()
 }
 
-// callHelp says that there are probably more frames than one receiver can take.
-func (s *session) callHelp() {
-	if s.helping.Load() {
+// callHelp says that there are probably more frames than one receiver can take, and whether another
+// one would help.
+func (s *session) callHelp(useful bool) {
+	if s.crowded.Load() == useful {
+		s.crowded.Store(!useful)
+	}
+	if !useful || s.helping.Load() {
 		return
 	}
 	select {
@@ -201,7 +206,7 @@ func (s *session) helpOut() {
 	defer r.close()
 	for range s.help {
 		s.helping.Store(true)
-		for s.takeMore(r) {
+		for !s.crowded.Load() && s.takeMore(r) {
 			r.work()
 		}
 		s.helping.Store(false)

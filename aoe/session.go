@@ -31,6 +31,7 @@ type session struct {
 	waiting atomic.Bool   // it has the turn and waits for frames
 	help    chan struct{} // capacity 1: another receiver is wanted
 	helping atomic.Bool   // it is at work
+	crowded atomic.Bool   // it has no processor to work on
 
 	wake chan struct{} // never closed: late answers still signal
 	done chan struct{}
