@@ -46,6 +46,7 @@ var scenarios = map[string]struct{ group, seconds int }{
 
 	"TestWrites":            {2, 27},
 	"TestComparisonNotices": {2, 5},
+	"TestCommandsArrive":    {2, 1},
 	"TestFileSystem":        {2, 7},
 	"TestPullAhead":         {2, 23},
 

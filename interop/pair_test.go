@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -253,4 +254,18 @@ func TestComparisonNotices(t *testing.T) {
 		t.Errorf("difference found in sector %d, %v, want 5000", s, err)
 	}
 	p.kind(replication.AdminInvalidate)
+}
+
+// TestCommandsArrive is about these tests too: a command of which the serial line has lost a character is not
+// carried out, but asked for again.
+func TestCommandsArrive(t *testing.T) {
+	for _, lossy := range []string{"7 1 10 7\necho los\n\n", "7 1 10 70\necho lost\n\n"} {
+		if _, err := machine.shell.Write([]byte(lossy)); err != nil {
+			t.Fatal(err)
+		}
+		// It hears "again" about what it has not sent, and sends its own twice.
+		if out, code, err := machine.run("echo two; echo lines", commandTimeout); err != nil || code != 0 || out == "" || strings.Contains(out, "los") {
+			t.Errorf("after %q: exit %d, %v: %s", lossy, code, err, out)
+		}
+	}
 }

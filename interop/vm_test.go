@@ -215,14 +215,21 @@ func read(shell net.Conn, lines chan<- string) {
 	close(lines)
 }
 
+// send asks the shell for a command (lab/init says how), and returns how the answer will be marked. The
+// empty line stands in for an end of line that is lost.
+func (v *vm) send(cmd string) (mark string, err error) {
+	v.serno++
+	_, err = fmt.Fprintf(v.shell, "%d %d %d %d\n%s\n\n", v.serno, strings.Count(cmd, "\n")+1, len(cmd)+1, v.serno, cmd)
+	return fmt.Sprintf("@%d@", v.serno), err
+}
+
 // run carries out a command as root in the machine and returns what it printed and
 // its exit code.
 func (v *vm) run(cmd string, limit time.Duration) (string, int, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.serno++
-	mark := fmt.Sprintf("@%d@", v.serno)
-	if _, err := fmt.Fprintf(v.shell, "%d %d\n%s\n", v.serno, strings.Count(cmd, "\n")+1, cmd); err != nil {
+	mark, err := v.send(cmd)
+	if err != nil {
 		return "", 0, err
 	}
 	var out []string
@@ -236,6 +243,12 @@ func (v *vm) run(cmd string, limit time.Duration) (string, int, error) {
 			if code, found := strings.CutPrefix(line, mark+" "); found {
 				n, err := strconv.Atoi(strings.TrimSpace(code))
 				return strings.TrimRight(strings.Join(out, "\n"), "\n"), n, err
+			}
+			if line == "@again@" {
+				if mark, err = v.send(cmd); err != nil {
+					return "", 0, err
+				}
+				continue
 			}
 			out = append(out, line)
 		case <-v.done:
