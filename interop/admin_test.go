@@ -172,7 +172,7 @@ func TestSplitBrain(t *testing.T) {
 			p.kind(replication.AdminPrimary)
 			p.scribble(1, 10)
 			p.kind(replication.AdminSecondary)
-			k.allowed = append([]string{"Split-Brain detected"}, noticed...)
+			k.allowed = append([]string{"Split-Brain detected", "error receiving ReportState"}, noticed...)
 			p.kind(replication.AdminConnect)
 			k.sh("drbdadm connect r0")
 			k.wait("split brain", procState.alone)

@@ -35,7 +35,7 @@ func TestDamageOnTheWire(t *testing.T) {
 				c.Local, c.Peer = "127.0.0.1:7789", relay.Address()
 			}
 			k, p := established(t, o)
-			k.allowed = append([]string{"Digest integrity check FAILED", "ProtocolError"}, noticed...)
+			k.allowed = append([]string{"Digest integrity check FAILED", "error receiving Data", "ProtocolError"}, noticed...)
 			var connections atomic.Int32
 			defer p.Watch(countConnections(&connections))()
 			defer p.Watch(func(c node.Change) { // one bit is enough: the weather holds for the next connection, too

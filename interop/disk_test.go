@@ -54,7 +54,7 @@ func TestReplblkDiskFails(t *testing.T) {
 	const badKiB = badFirst / 2
 	t.Run("Secondary, write", func(t *testing.T) {
 		k, p, f := flawed(t, options{})
-		k.allowed = append([]string{"NegAck", "peer is in troubles", upgraded}, noticed...)
+		k.allowed = append([]string{"NegAck", "peer is in troubles", upgraded, "error receiving ReportState"}, noticed...)
 		k.sh("drbdadm primary r0")
 		k.dd(1, 0, 1024)
 		f.set(eio(block.Write))
@@ -113,7 +113,7 @@ func TestReplblkDiskFails(t *testing.T) {
 	})
 	t.Run("disk that hangs, disk-timeout", func(t *testing.T) {
 		k, p, f := flawed(t, options{core: func(c *replication.Config) { c.Volumes[0].DiskTimeoutTenths = 20 }})
-		k.allowed = append([]string{upgraded}, noticed...)
+		k.allowed = append([]string{upgraded, "error receiving ReportState"}, noticed...)
 		k.sh("drbdadm primary r0")
 		f.set(faulty.Rule{Ops: []block.Op{block.Write}, First: badFirst, End: badEnd, Hold: true})
 		k.dd(2, badKiB-128, 512)

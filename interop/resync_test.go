@@ -79,7 +79,7 @@ func brisk() options {
 // depends on what it was about: reading a header or what follows one, sending, or waiting.
 var noticed = []string{
 	"PingAck did not arrive in time", "timed out", "sock_sendmsg time expired", // silence
-	"shut down by peer", "reset by peer", "sock_recvmsg returned", "short read", "error receiving", // reading
+	"shut down by peer", "reset by peer", "sock_recvmsg returned", "short read", // reading
 	"sock_sendmsg returned", "_drbd_send_page: ", "drbd_send_block() failed", // sending
 }
 

@@ -76,7 +76,7 @@ func newCourt(t *testing.T) *court {
 	p.close()
 	k.sh("drbdadm disconnect r0")
 	k.allowed = append([]string{"Split-Brain", "Unrelated data", "dry-run", "uuid_compare", "sock_", "I shall become",
-		"Self", "pri-lost", "violating the stable-data", "did not find a decision",
+		"error receiving", "Self", "pri-lost", "violating the stable-data", "did not find a decision",
 		"since UUIDs where ambiguous", "but both are primary", "tate change failed", "state = {", "wanted = {", "Writing", "helper"}, noticed...)
 	c := &court{k: k, disk: p.disk}
 	f, err := mdtool.OpenFile(c.disk, mdtool.OpenOptions{AllowRegular: true})
