@@ -1,6 +1,10 @@
 package aoe
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/replblk/replblk/block/mem"
+)
 
 // TestCrowding: a receiver asks for help for as long as the threads of the process are left on their
 // processors, does without for long when they are not, and tries again.
@@ -42,5 +46,24 @@ func TestNoHelpInACrowd(t *testing.T) {
 	s.callHelp(false)
 	if len(s.help) != 0 || !s.crowded.Load() {
 		t.Errorf("%d calls, crowded is %v", len(s.help), s.crowded.Load())
+	}
+}
+
+// TestHelperLeavesACrowd: a helper takes what is there, unless there is no processor for it.
+func TestHelperLeavesACrowd(t *testing.T) {
+	for _, crowded := range []bool{false, true} {
+		p, err := NewPort(newTestTarget(t, mem.New(100), func(o *Options) { o.Commit = CommitNone }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &burstLink{memLink: newMemLink(), bursts: [][][]byte{{writeFrame(1, 0, 1, 1)}, {writeFrame(2, 1, 1, 1)}}}
+		s := newSession(p, l)
+		s.crowded.Store(crowded)
+		s.help <- struct{}{}
+		close(s.help)
+		s.helpOut()
+		if left := len(l.bursts); crowded != (left == 2) || !crowded != (left == 0) {
+			t.Errorf("crowded %v: %d of 2 bursts are left", crowded, left)
+		}
 	}
 }

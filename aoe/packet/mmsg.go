@@ -87,7 +87,7 @@ func (v *vector) receive(fd uintptr, bufs [][]byte, times []time.Time) (n, trunc
 	if times != nil {
 		v.wantTimes(want)
 	}
-	n, errno := v.call(unix.SYS_RECVMMSG, fd, 0, want)
+	n, errno := call(unix.SYS_RECVMMSG, fd, unsafe.Pointer(&v.msgs[0]), want)
 	switch errno {
 	case 0:
 	case unix.EAGAIN:
@@ -112,30 +112,20 @@ func (v *vector) receive(fd uintptr, bufs [][]byte, times []time.Time) (n, trunc
 // sendmmsg sends the frames from first to n without waiting. An error concerns
 // the first of them: those before it are counted as sent.
 func (v *vector) sendmmsg(fd uintptr, first, n int) (int, syscall.Errno) {
-	if n-first == 1 {
-		return v.send(fd, first)
-	}
-	return v.call(unix.SYS_SENDMMSG, fd, first, n-first)
-}
-
-// send is sendmmsg for one frame, of which the kernel has less to read then.
-func (v *vector) send(fd uintptr, i int) (int, syscall.Errno) {
-	for {
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(v.iovs[i].Base)), uintptr(v.iovs[i].Len), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			return 1, 0
-		case unix.EINTR:
-		default:
+	if n-first == 1 { // of which the kernel has less to read so
+		if _, errno := call(unix.SYS_SENDTO, fd, unsafe.Pointer(v.iovs[first].Base), int(v.iovs[first].Len)); errno != 0 { //nolint:gosec // a frame
 			return 0, errno
 		}
+		return 1, 0
 	}
+	return call(unix.SYS_SENDMMSG, fd, unsafe.Pointer(&v.msgs[first]), n-first)
 }
 
-// call calls the kernel, which does not wait: so the scheduler need not know of it.
-func (v *vector) call(trap, fd uintptr, first, n int) (int, syscall.Errno) {
+// call calls the kernel with the n messages or bytes at p. It does not wait, so the scheduler need not
+// know of it.
+func call(trap, fd uintptr, p unsafe.Pointer, n int) (int, syscall.Errno) {
 	for {
-		r, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&v.msgs[first])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(trap, fd, uintptr(p), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			return int(r), errno
 		}
