@@ -114,12 +114,9 @@ func (c *client) enter(name string, structured bool) (size uint64, flags uint16)
 }
 
 func requestBytes(typ, flags uint16, cookie, offset uint64, length uint32) []byte {
-	p := binary.BigEndian.AppendUint32(nil, wire.MagicRequest)
-	p = binary.BigEndian.AppendUint16(p, flags)
-	p = binary.BigEndian.AppendUint16(p, typ)
-	p = binary.BigEndian.AppendUint64(p, cookie)
-	p = binary.BigEndian.AppendUint64(p, offset)
-	return binary.BigEndian.AppendUint32(p, length)
+	p := make([]byte, wire.RequestSize)
+	wire.Request{Flags: flags, Type: typ, Cookie: cookie, Offset: offset, Length: length}.Put(p)
+	return p
 }
 
 // simple reads a simple reply.

@@ -101,6 +101,21 @@ func (f *File) serveRun(rs []*block.Request, c *stopwatch) bool {
 
 // transferRun reports false if not all was transferred.
 func (f *File) transferRun(rs []*block.Request) bool {
+	last := rs[len(rs)-1]
+	off := block.Bytes(rs[0].Sector)
+	size := block.Bytes(last.Sector+uint64(last.Sectors)) - off
+	if rs[0].Op == block.Write {
+		f.sectors.lock(off, size)
+		defer f.sectors.unlock(off, size)
+	} else {
+		f.sectors.rLock(off, size)
+		defer f.sectors.rUnlock(off, size)
+	}
+	return f.mapped.Load().transferRun(rs) || f.vectorRun(rs, off)
+}
+
+// vectorRun is transferRun by one system call. The caller holds the locks of the range.
+func (f *File) vectorRun(rs []*block.Request, off int64) bool {
 	var iovs [maxRun]unix.Iovec
 	total := 0
 	for i, r := range rs {
@@ -108,18 +123,9 @@ func (f *File) transferRun(rs []*block.Request) bool {
 		iovs[i].SetLen(len(r.Data))
 		total += len(r.Data)
 	}
-	off := block.Bytes(rs[0].Sector)
 	trap := uintptr(unix.SYS_PREADV)
 	if rs[0].Op == block.Write {
 		trap = unix.SYS_PWRITEV
-		f.sectors.lock(off, int64(total))
-		defer f.sectors.unlock(off, int64(total))
-	} else {
-		f.sectors.rLock(off, int64(total))
-		defer f.sectors.rUnlock(off, int64(total))
-	}
-	if f.mapped.Load().transferRun(rs) {
-		return true
 	}
 	n, _, errno := unix.Syscall6(trap, uintptr(f.fd), uintptr(unsafe.Pointer(&iovs[0])), uintptr(len(rs)), uintptr(off), uintptr(off>>32), 0)
 	return errno == 0 && int(n) == total //nolint:gosec // at most inlineBytes

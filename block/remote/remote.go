@@ -88,6 +88,19 @@ func Open(ctx context.Context, uri string, readOnly bool) (*Device, error) {
 	return newDevice(conn, e, readOnly), nil
 }
 
+// usable says what stands against using an export.
+func usable(e wire.Export, readOnly bool) error {
+	switch {
+	case e.Minimum > block.SectorSize:
+		return fmt.Errorf("the server insists on blocks of %d bytes", e.Minimum)
+	case e.Size < block.SectorSize:
+		return fmt.Errorf("the export has %d bytes", e.Size)
+	case !readOnly && e.Flags&wire.FlagReadOnly != 0:
+		return fmt.Errorf("the export is read-only: %w", syscall.EROFS)
+	}
+	return nil
+}
+
 func newDevice(conn net.Conn, e wire.Export, readOnly bool) *Device {
 	d := &Device{conn: conn, flags: e.Flags, lost: make(chan struct{}), geometry: block.Geometry{
 		Sectors: e.Size / block.SectorSize, LogicalBlock: block.SectorSize, PhysicalBlock: max(4096, e.Preferred),
@@ -253,6 +266,22 @@ func (d *Device) reply(rd *bufio.Reader) error {
 	}
 	r.Complete(nil)
 	return nil
+}
+
+// errno translates the error of a reply.
+func errno(code uint32) syscall.Errno {
+	switch e := syscall.Errno(code); e {
+	case syscall.EPERM:
+		return syscall.EROFS
+	case syscall.EIO, syscall.EINVAL, syscall.ENOSPC:
+		return e
+	case wire.ENOTSUP:
+		return syscall.EOPNOTSUPP
+	case wire.ESHUTDOWN:
+		return syscall.ESHUTDOWN
+	default:
+		return syscall.EIO
+	}
 }
 
 // flushAfter completes r when a flush that was begun after it is done: a server

@@ -5,10 +5,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"syscall"
-
-	"github.com/replblk/replblk/block"
-	"github.com/replblk/replblk/nbd/wire"
 )
 
 const maxExportName = 4096 // bytes
@@ -55,33 +51,4 @@ func ParseURI(s string) (Location, error) {
 		return Location{}, fmt.Errorf("%s: %q is not nbd, nbd+tcp or nbd+unix", s, u.Scheme)
 	}
 	return l, nil
-}
-
-// usable says what stands against using an export.
-func usable(e wire.Export, readOnly bool) error {
-	switch {
-	case e.Minimum > block.SectorSize:
-		return fmt.Errorf("the server insists on blocks of %d bytes", e.Minimum)
-	case e.Size < block.SectorSize:
-		return fmt.Errorf("the export has %d bytes", e.Size)
-	case !readOnly && e.Flags&wire.FlagReadOnly != 0:
-		return fmt.Errorf("the export is read-only: %w", syscall.EROFS)
-	}
-	return nil
-}
-
-// errno translates the error of a reply.
-func errno(code uint32) syscall.Errno {
-	switch e := syscall.Errno(code); e {
-	case syscall.EPERM:
-		return syscall.EROFS
-	case syscall.EIO, syscall.EINVAL, syscall.ENOSPC:
-		return e
-	case wire.ENOTSUP:
-		return syscall.EOPNOTSUPP
-	case wire.ESHUTDOWN:
-		return syscall.ESHUTDOWN
-	default:
-		return syscall.EIO
-	}
 }
